@@ -1,0 +1,101 @@
+"""What all commands share: one line for bad input, and the options of the training scripts."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tandem.errors import UserError
+
+
+def run(app):
+    """Run a typer app or function. A `UserError` becomes one line on stderr and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        sys.exit(2)
+
+
+def make_app(**options):
+    """A typer app that shows no tracebacks of its own and needs no completion."""
+    return typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, **options)
+
+
+def train_script(framework):
+    """The command line of a script that trains SE-ResNeXt in `framework`."""
+    app = make_app()
+
+    @app.command()
+    def train(
+        config: Annotated[
+            Path | None, typer.Option(help="The YAML file. Default: configs/se_resnext.yaml, or the resumed run's own.")
+        ] = None,
+        override: Annotated[
+            list[str] | None,
+            typer.Option("-o", metavar="KEY=VALUE", help="Set one key, e.g. optimizer.learning_rate=0.05."),
+        ] = None,
+        resume: Annotated[
+            Path | None,
+            typer.Option(help="A run folder, to go on from its newest whole checkpoint; or one checkpoint."),
+        ] = None,
+        run_dir: Annotated[
+            Path | None, typer.Option(help="Where to write. Default: a new folder in runs/, or the resumed one.")
+        ] = None,
+        device: Annotated[str | None, typer.Option(help="auto, cpu, gpu or gpu:N; short for -o device=...")] = None,
+    ):
+        """Train SE-ResNeXt on the images that the config names."""
+        overrides = [*(override or []), *([f"device={device}"] if device else [])]
+        train_from(framework, config, overrides, resume, run_dir)
+
+    run(app)
+
+
+def train_from(framework, config_path, overrides, resume, run_dir):
+    """Train as the command line says; exits with code 130 when a signal stopped the run.
+
+    Raises:
+        UserError: for any bad input.
+    """
+    from rich.console import Console
+
+    from tandem import checkpoint, config
+    from tandem.training import Run
+
+    console = Console(stderr=True, soft_wrap=True)
+    resumed = None
+    if resume is None:
+        config_path = config_path or Path(__file__).parent.parent / "configs" / "se_resnext.yaml"
+        settings = config.load(config_path, overrides)
+        run_dir = run_dir or _new_folder(f"{config_path.stem}-{framework}")
+        if (run_dir / "metrics.jsonl").exists():
+            raise UserError(f"{run_dir}: holds a run already; --resume it, or choose another --run-dir")
+    else:
+        if resume.is_dir():
+            resumed = checkpoint.newest(resume / "checkpoints", lambda line: console.print(f"warning: {line}"))
+        else:
+            resumed = (resume, *checkpoint.read(resume))
+        path, _, metadata = resumed
+        if config_path:
+            settings = config.load(config_path, overrides)
+        else:
+            settings = config.check(config.overridden(metadata["config"], overrides), str(path))
+        run_dir = run_dir or (resume if resume.is_dir() else resume.parent.parent)
+        console.print(
+            f"Resuming from {path} (written by {metadata['framework']}): "
+            f"{metadata['epoch']} passes and {metadata['batch']} batches done",
+            highlight=False,
+        )
+    finished = Run(settings, framework, run_dir, resumed, console).train()
+    console.print(f"{'Done' if finished else 'Stopped; go on with --resume'}: {run_dir}", highlight=False)
+    if not finished:
+        raise typer.Exit(130)
+
+
+def _new_folder(name):
+    """The first of runs/NAME, runs/NAME-2, ... that is not there yet."""
+    folder, number = Path("runs", name), 2
+    while folder.exists():
+        folder, number = Path("runs", f"{name}-{number}"), number + 1
+    return folder

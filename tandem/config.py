@@ -1,0 +1,210 @@
+"""YAML to frozen, checked settings. Every error is one line that names the file and the key."""
+
+import copy
+import difflib
+import os
+from pathlib import Path
+from typing import Annotated, Literal, get_args
+
+import yaml
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, field_validator
+
+import data_utils
+from tandem.errors import UserError
+from tandem.networks import Network
+from tandem.schedules import AnySchedule
+from tandem.settings import Float32, Settings
+
+
+class Augmentation(Settings):
+    """What is done to training images, at random."""
+
+    crop_padding: Annotated[int, Field(ge=0, le=16)] = Field(
+        4, description="pixels of padding on each side before a random crop; 0 for none"
+    )
+    flip: bool = Field(True, description="mirror half of the images from left to right")
+    cutout: Annotated[int, Field(ge=0, le=64)] = Field(0, description="side of a blanked square in pixels; 0 for none")
+
+
+class Data(Settings):
+    """The images: where they are, how they are checked, split, normalised and augmented."""
+
+    source: Literal["cifar10", "digits", "folder"] = Field(
+        "cifar10", description="CIFAR-10; scikit-learn's digits, which need no network; or your own image folder"
+    )
+    directory: str = Field(".", description="the folder that holds (or shall hold) cifar-10-batches-py, or your images")
+    archive: str | None = Field(None, description="a local cifar-10-python.tar.gz or .tar.xz, in place of the download")
+    mirrors: tuple[str, ...] = Field(
+        data_utils.MIRRORS, description="addresses of cifar-10-python.tar.gz, tried in order"
+    )
+    verify: bool = Field(True, description="check the md5 of each CIFAR-10 file")
+    image_size: Annotated[int, Field(ge=8, le=512)] = Field(
+        32, description="height and width in pixels; digits and folders are resized to it"
+    )
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.2, description="the part set apart for testing where a folder has no train/ and test/"
+    )
+    validation_fraction: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="the part of the training set that chooses the best checkpoint, and is not trained on"
+    )
+    normalization: Literal["channel", "mean_image", "none"] = Field(
+        "channel", description="by the training set's mean and deviation per channel; minus its mean image; or x/255"
+    )
+    augmentation: Augmentation = Field(Augmentation(), description="random changes to training images")
+
+
+class Optimizer(Settings):
+    """Momentum: d = g + weight_decay*w; v = momentum*v + d; w -= learning_rate*v.
+
+    With Nesterov: w -= learning_rate*(d + momentum*v).
+    """
+
+    learning_rate: PositiveFloat = Field(0.1, description="the base learning rate; the schedule multiplies it")
+    momentum: Annotated[Float32, Field(ge=0, lt=1)] = Field(0.9, description="momentum; 0 is plain gradient descent")
+    nesterov: bool = Field(False, description="Nesterov's form of momentum")
+    weight_decay: Annotated[Float32, Field(ge=0)] = Field(5e-4, description="L2 factor, added to the gradient")
+
+
+class Checkpoints(Settings):
+    """When checkpoints are written, and how many stay. One is written after every epoch in any case."""
+
+    keep: PositiveInt = Field(3, description="how many of the newest stay, besides the best")
+    every_minutes: PositiveFloat = Field(10.0, description="minutes between checkpoints within an epoch")
+
+
+class Config(Settings):
+    """Everything that decides a run."""
+
+    network: Network = Field(description="the network and its sizes")
+    data: Data = Field(Data(), description="the images")
+    optimizer: Optimizer = Field(Optimizer(), description="momentum and L2 decay")
+    schedule: AnySchedule = Field(description="the learning rate over time")
+    epochs: PositiveInt = Field(description="passes over the training set")
+    batch_size: Annotated[int, Field(ge=2)] = Field(128, description="images in a training step")
+    label_smoothing: Annotated[Float32, Field(ge=0, lt=1)] = Field(
+        0.0, description="the part of a label's weight that is spread over all classes"
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(0, description="decides weights, order and augmentation")
+    precision: Literal["float32", "float64", "bfloat16", "float16"] = Field(
+        "float32", description="what convolutions and products are computed in; the 16-bit ones keep float32 weights"
+    )
+    device: str = Field("auto", description="auto (a GPU if there is one), cpu, gpu, or gpu:N")
+    threads: NonNegativeInt = Field(0, description="CPU threads; 0 for one a core")
+    tf32: bool = Field(False, description="let a GPU compute float32 products in TF32")
+    log_period: PositiveInt = Field(50, description="batches between two log lines")
+    checkpoints: Checkpoints = Field(Checkpoints(), description="when checkpoints are written")
+
+    @field_validator("device")
+    @classmethod
+    def _check_device(cls, device):
+        kind, colon, number = device.partition(":")
+        if not (device in ("auto", "cpu", "gpu") or (kind == "gpu" and colon and number.isdecimal())):
+            raise ValueError("use auto, cpu, gpu or gpu:N")
+        return device
+
+
+def load(path, overrides=()):
+    """Read the YAML file `path`, apply `overrides` ("optimizer.learning_rate=0.05"), and check: a `Config`.
+
+    Raises:
+        UserError: the file cannot be read, is not YAML, or a key is unknown, missing or has a wrong value.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        there = ", ".join(sorted(str(other) for other in Path(path).parent.glob("*.yaml")))
+        raise UserError(f"{path}: no such config; {f'there are {there}' if there else 'check the path'}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as a config ({error}); give a YAML text file") from error
+    values = _parse(text, path)
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: not a config; it must hold keys with values, as configs/quickstart.yaml does")
+    return check(overridden(values, overrides), path)
+
+
+def overridden(values, overrides):
+    """`values` (a config as nested dicts) with each of `overrides` ("optimizer.learning_rate=0.05") put in place.
+
+    Raises:
+        UserError: an override is not KEY=VALUE, or its key leads into something that is not a group.
+    """
+    values = copy.deepcopy(values)
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not all(key.split(".")):
+            raise UserError(f"-o {override}: not of the form KEY=VALUE, for example optimizer.learning_rate=0.05")
+        *groups, last = key.split(".")
+        group = values
+        for name in groups:
+            group = group.setdefault(name, {})
+            if not isinstance(group, dict):
+                raise UserError(f"-o {override}: {name} is not a group of settings; see the config")
+        group[last] = _parse(text, f"-o {override}")
+    return values
+
+
+def check(values, origin):
+    """Make a `Config` of a dict; `origin` (a file, or what else they came from) is named in errors."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"{origin}: {_one_line(error)}") from error
+
+
+def save(config, path):
+    """Write the effective config, defaults included, as YAML that `load` reads back to an equal `Config`."""
+    Path(path).write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+
+
+def _parse(text, origin):
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}: " if mark else ""
+        what = getattr(error, "problem", None) or "not readable"
+        raise UserError(f"{origin}: {where}not YAML ({what}); correct it there") from error
+
+
+def _one_line(error):
+    """The first of pydantic's errors as one line, and how many more there are."""
+    first, *others = error.errors()
+    key, _ = _walk(first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = sorted(_walk(first["loc"][:-1])[1].model_fields)
+        nearest = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.5)
+        line = f"{key}: unknown key; " + (f"did you mean {nearest[0]}?" if nearest else f"known are {', '.join(known)}")
+    elif first["type"] == "missing":
+        line = f"{key}: missing; add it"
+    elif first["type"] == "union_tag_not_found":
+        line = f"{key}.name: missing; add it"
+    elif first["type"] == "union_tag_invalid":
+        line = f"{key}.name: {first['ctx']['tag']!r} is unknown; use one of {first['ctx']['expected_tags']}"
+    else:
+        message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        line = f"{key}: {message}"
+        if not isinstance(first["input"], dict):
+            line += f", not {first['input']!r}"
+    return line + (f" (and {len(others)} more)" if others else "")
+
+
+def _walk(location):
+    """The dotted key at pydantic's `location`, without the tags it adds for unions; and the group of settings there."""
+    keys, group = [], Config
+    for part in location:
+        if hasattr(group, "model_fields"):
+            keys.append(part)
+            group = group.model_fields[part].annotation if part in group.model_fields else None
+        elif get_args(group) and isinstance(part, str):
+            group = next(
+                member for member in get_args(group) if part in get_args(member.model_fields["name"].annotation)
+            )
+        else:
+            keys.append(part)
+    return ".".join(str(key) for key in keys), group
+
+
+def cpu_threads(config):
+    """How many CPU threads a run may use: `threads`, or one for each core this process may run on."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return config.threads or cores

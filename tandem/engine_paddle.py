@@ -1,0 +1,210 @@
+"""Paddle's engine: builds a network, trains it step by step, gives and takes its state. Twin of engine_tensorflow.py."""
+
+import os
+
+import numpy as np
+
+from tandem import networks, state
+from tandem.config import cpu_threads
+from tandem.errors import UserError
+from tandem.initializers import initial_state
+from tandem.layers_paddle import set_threads
+from tandem.loss_scale import GROWTH_STEPS, INITIAL_SCALE
+
+import paddle  # isort: skip  after Tandem's layers, which set what it reads as it loads
+
+CANONICAL = {"_mean": "running_mean", "_variance": "running_var"}
+"""Paddle's names of tensors, where they differ from the canonical ones."""
+
+CAPABILITY = {"float16": (7, 0), "bfloat16": (8, 0)}
+"""The GPU that auto_cast asks for; on an older one, and on a CPU, it only warns and computes in float32."""
+
+
+def configure(config):
+    """Choose the device, threads, precision and kernels that `config` names; return a record for the run folder.
+
+    Raises:
+        UserError: there is no such device, or Paddle would not compute in this precision on it.
+    """
+    gpus = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
+    kind, _, number = config.device.partition(":")
+    index = int(number or 0)
+    if kind == "gpu" and index >= gpus:
+        raise UserError(
+            f"device: {config.device} is not here; Paddle sees {gpus} GPUs. "
+            "Use --device cpu, or install requirements-gpu-paddle.txt on a machine with one"
+        )
+    gpu = gpus > 0 and kind != "cpu"
+    capability = paddle.device.cuda.get_device_capability(index) if gpu else (0, 0)
+    if capability < CAPABILITY.get(config.precision, (0, 0)):
+        raise UserError(
+            f"precision: Paddle does not compute in {config.precision} on this {'GPU' if gpu else 'CPU'}, "
+            "it only says so and uses float32; set precision: float32"
+        )
+    paddle.device.set_device(f"gpu:{index}" if gpu else "cpu")
+    threads = cpu_threads(config)
+    set_threads(threads)
+    paddle.set_default_dtype("float64" if config.precision == "float64" else "float32")
+    record = {
+        "framework": "paddle",
+        "version": paddle.__version__,
+        "device": "gpu" if gpu else "cpu",
+        "threads": threads,
+        "precision": config.precision,
+        "layout": "NCHW",
+    }
+    if gpu:
+        # Only this variable reaches every cuDNN call; cuDNN reads it when the first of them makes its handle.
+        os.environ["NVIDIA_TF32_OVERRIDE"] = "1" if config.tf32 else "0"
+        paddle.set_flags({"FLAGS_cudnn_deterministic": True, "FLAGS_cudnn_exhaustive_search": False})
+        allocator = paddle.get_flags("FLAGS_allocator_strategy")["FLAGS_allocator_strategy"]
+        record |= {
+            "name": paddle.device.cuda.get_device_name(index),
+            "cuda": paddle.version.cuda(),
+            "cudnn": paddle.version.cudnn(),
+            "memory_growth": allocator == "auto_growth",
+            "tf32": config.tf32,
+            "deterministic": True,
+            "xla": False,
+        }
+    return record
+
+
+class Engine:
+    """A network in Paddle with its optimizer.
+
+    Args:
+        config: a `tandem.config.Config`.
+        num_classes: length of the logits.
+        mean, deviation: what images (0 to 255) are normalised with; broadcast against [N, 3, H, W].
+
+    Attributes:
+        model: the paddle.nn.Layer.
+        record: the device settings in force.
+    """
+
+    def __init__(self, config, num_classes, mean, deviation):
+        self.record = configure(config)
+        self.label_smoothing = config.label_smoothing
+        self.num_classes = num_classes
+        self.dtype = paddle.get_default_dtype()
+        self.mean = paddle.to_tensor(mean, dtype=self.dtype)
+        self.deviation = paddle.to_tensor(deviation, dtype=self.dtype)
+
+        self.model = networks.build(config.network, "paddle", num_classes)
+        # Paddle counts the statistics of batch norm among the parameters.
+        self.parameters = [parameter for parameter in self.model.parameters() if parameter.trainable]
+        # v = momentum*v + (g + weight_decay*w): paddle/phi/kernels/impl/momentum_kernel_impl.h
+        self.optimizer = paddle.optimizer.Momentum(
+            learning_rate=config.optimizer.learning_rate,
+            momentum=config.optimizer.momentum,
+            parameters=self.parameters,
+            use_nesterov=config.optimizer.nesterov,
+            weight_decay=paddle.regularizer.L2Decay(config.optimizer.weight_decay),
+        )
+        # Paddle makes the velocities at the first step, but a resumed run sets them before.
+        self.optimizer._create_accumulators(
+            paddle.base.framework.default_main_program().global_block(), self.parameters
+        )
+        self.amp = {
+            "enable": config.precision in CAPABILITY,
+            "dtype": config.precision if config.precision in CAPABILITY else "float16",
+            "level": "O1",
+        }
+        self.scaler = None
+        if config.precision == "float16":
+            self.scaler = paddle.amp.GradScaler(
+                init_loss_scaling=INITIAL_SCALE,
+                incr_ratio=2.0,
+                decr_ratio=0.5,
+                incr_every_n_steps=GROWTH_STEPS,
+                decr_every_n_nan_or_inf=1,
+            )
+
+        variables = {**self._model_variables(), **self._velocity_variables()}
+        self.shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
+        weights = initial_state({name: self.shapes[name] for name in self._model_variables()}, config.seed)
+        self.load_state({**self.state(), **weights}, "initial weights")
+
+    def train_step(self, batch, learning_rate):
+        """One step on `batch`. Returns float64 [3], maybe not computed yet: sum of losses, right, right in the top 5.
+
+        d = g + weight_decay*w; v = momentum*v + d; w -= learning_rate*v, or learning_rate*(d + momentum*v) with Nesterov.
+        """
+        self.model.train()
+        self.optimizer.set_lr(learning_rate)
+        with paddle.amp.auto_cast(**self.amp):
+            losses, metrics = self._losses(batch)
+            loss = losses.sum() / len(batch.labels)
+            if self.scaler is not None:
+                loss = self.scaler.scale(loss)  # inside auto_cast, for outside it the scaler turns itself off
+        loss.backward()
+        if self.scaler is None:
+            self.optimizer.step()
+        else:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        self.optimizer.clear_grad()
+        return metrics
+
+    def evaluate(self, batch):
+        """The same sums as `train_step`, in evaluation mode and with nothing changed."""
+        self.model.eval()
+        with paddle.no_grad(), paddle.amp.auto_cast(**self.amp):
+            return self._losses(batch)[1]
+
+    def state(self):
+        """All weights, statistics and velocities by canonical name (see tandem/state.py), as NumPy arrays."""
+        variables = {**self._model_variables(), **self._velocity_variables()}
+        arrays = {name: variable.numpy() for name, variable in variables.items()}
+        if self.scaler is not None:
+            scaler = self.scaler.state_dict()
+            arrays["loss_scale/scale"] = np.float32(scaler["scale"]).reshape(())
+            arrays["loss_scale/good_steps"] = np.int64(scaler["incr_count"])
+        return arrays
+
+    def load_state(self, arrays, origin):
+        """Set everything that `state` gives. `origin` says in errors where the arrays are from.
+
+        Raises:
+            UserError: a name is missing or left over, or a shape differs.
+        """
+        scale = {"loss_scale/scale": (), "loss_scale/good_steps": ()} if self.scaler is not None else {}
+        state.check(arrays, {**self.shapes, **scale}, origin)
+        for name, variable in {**self._model_variables(), **self._velocity_variables()}.items():
+            variable.set_value(arrays[name].astype(self.dtype))
+        if self.scaler is not None:
+            scaler = self.scaler.state_dict()
+            scaler["scale"] = np.reshape(arrays["loss_scale/scale"], [1])
+            scaler["incr_count"] = int(arrays["loss_scale/good_steps"])
+            self.scaler.load_state_dict(scaler)
+
+    def _losses(self, batch):
+        """Softmax cross entropy of each image, from logits: Paddle's CPU kernel clips; and the sums of `train_step`."""
+        images = (paddle.to_tensor(batch.images).astype(self.dtype) - self.mean) / self.deviation
+        labels = paddle.to_tensor(batch.labels)
+        logits = self.model(images).astype(self.dtype)
+        right = paddle.take_along_axis(logits, labels.unsqueeze(1), axis=1).squeeze(1)
+        target = (1 - self.label_smoothing) * right + self.label_smoothing * logits.mean(axis=1)
+        losses = paddle.logsumexp(logits, axis=1) - target
+        # How many logits the right one does not beat; of equals the first wins, and NaN beats nothing.
+        classes = paddle.arange(self.num_classes)
+        right, index = right.unsqueeze(1), labels.unsqueeze(1)
+        beaten = (right > logits) | ((right == logits) & (index <= classes))
+        rank = (~beaten).astype("int64").sum(axis=1)
+        sums = [values.astype("float64").sum() for values in (losses, rank < 1, rank < 5)]
+        return losses, paddle.stack(sums)
+
+    def _model_variables(self):
+        return {_canonical_name(name): variable for name, variable in self.model.state_dict().items()}
+
+    def _velocity_variables(self):
+        velocities = self.optimizer._accumulators["velocity"]
+        named = ((name, parameter) for name, parameter in self.model.named_parameters() if parameter.trainable)
+        return {f"velocity/{name}": velocities[parameter.name] for name, parameter in named}
+
+
+def _canonical_name(name):
+    """stage1.bn._mean is stage1.bn.running_mean."""
+    *path, last = name.split(".")
+    return ".".join([*path, CANONICAL.get(last, last)])

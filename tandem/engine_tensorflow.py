@@ -1,0 +1,228 @@
+"""TensorFlow's engine: builds a network, trains it step by step, gives and takes its state. Twin of engine_paddle.py."""
+
+import numpy as np
+
+from tandem import networks, state
+from tandem.config import cpu_threads
+from tandem.errors import UserError
+from tandem.initializers import initial_state
+from tandem.layers_tensorflow import set_threads
+from tandem.loss_scale import GROWTH_STEPS, INITIAL_SCALE
+
+import tensorflow as tf  # isort: skip  after Tandem's layers, which set what it reads as it loads
+
+CANONICAL = {
+    "kernel": "weight",
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
+"""Keras' names of variables, and the canonical ones."""
+
+
+def configure(config):
+    """Choose the device, threads, precision and kernels that `config` names; return a record for the run folder.
+
+    Raises:
+        UserError: there is no such device.
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    kind, _, number = config.device.partition(":")
+    index = int(number or 0)
+    if kind == "gpu" and index >= len(gpus):
+        raise UserError(
+            f"device: {config.device} is not here; TensorFlow sees {len(gpus)} GPUs. "
+            "Use --device cpu, or install requirements-gpu-tensorflow.txt on a machine with one"
+        )
+    gpu = gpus[index] if gpus and kind != "cpu" else None
+    tf.config.set_visible_devices([gpu] if gpu else [], "GPU")
+    threads = cpu_threads(config)
+    set_threads(threads)
+    # With Grappler on, repeats of SE-ResNeXt differ in the last bits, and a resumed run would not equal a whole one.
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    policies = {"bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+    tf.keras.config.set_dtype_policy(policies.get(config.precision, config.precision))
+    record = {
+        "framework": "tensorflow",
+        "version": tf.__version__,
+        "device": "gpu" if gpu else "cpu",
+        "threads": threads,
+        "precision": config.precision,
+        "layout": "NHWC",
+    }
+    if gpu:
+        tf.config.experimental.set_memory_growth(gpu, True)
+        tf.config.experimental.enable_tensor_float_32_execution(config.tf32)
+        tf.config.experimental.enable_op_determinism()
+        build = tf.sysconfig.get_build_info()
+        record |= {
+            "name": tf.config.experimental.get_device_details(gpu).get("device_name"),
+            "cuda": build.get("cuda_version"),
+            "cudnn": build.get("cudnn_version"),
+            "memory_growth": True,
+            "tf32": config.tf32,
+            "deterministic": True,
+            "xla": True,
+        }
+    return record
+
+
+class Engine:
+    """A network in TensorFlow with its optimizer.
+
+    Args:
+        config: a `tandem.config.Config`.
+        num_classes: length of the logits.
+        mean, deviation: what images (0 to 255) are normalised with; broadcast against [N, 3, H, W].
+
+    Attributes:
+        model: the tf.keras.Model.
+        record: the device settings in force.
+    """
+
+    def __init__(self, config, num_classes, mean, deviation):
+        self.record = configure(config)
+        self.label_smoothing = config.label_smoothing
+        self.num_classes = num_classes
+        self.momentum = config.optimizer.momentum
+        self.nesterov = config.optimizer.nesterov
+        self.weight_decay = config.optimizer.weight_decay
+        self.dtype = tf.float64 if config.precision == "float64" else tf.float32
+        self.mean = tf.constant(mean, self.dtype)
+        self.deviation = tf.constant(deviation, self.dtype)
+
+        size = config.data.image_size
+        self.model = networks.build(config.network, "tensorflow", num_classes)
+        self.model(tf.zeros([1, size, size, 3]))  # Keras makes the variables at the first call
+        self.parameters = self.model.trainable_variables
+        self.velocities = [tf.Variable(tf.zeros_like(parameter.value)) for parameter in self.parameters]
+        self.loss_scale = self.good_steps = None
+        if config.precision == "float16":
+            self.loss_scale = tf.Variable(INITIAL_SCALE, dtype=tf.float32)
+            self.good_steps = tf.Variable(0, dtype=tf.int64)
+
+        images = tf.TensorSpec([None, 3, size, size], tf.uint8)
+        labels = tf.TensorSpec([None], tf.int64)
+        # XLA is faster on a GPU and slower on a CPU.
+        compiled = {"jit_compile": self.record["device"] == "gpu"}
+        self._train = tf.function(self._train, [images, labels, tf.TensorSpec([], self.dtype)], **compiled)
+        self._evaluate = tf.function(self._evaluate, [images, labels], **compiled)
+
+        variables = {**self._model_variables(), **self._velocity_variables()}
+        self.shapes = {name: _shape(variable) for name, variable in variables.items()}
+        weights = initial_state({name: self.shapes[name] for name in self._model_variables()}, config.seed)
+        self.load_state({**self.state(), **weights}, "initial weights")
+
+    def train_step(self, batch, learning_rate):
+        """One step on `batch`. Returns float64 [3], maybe not computed yet: sum of losses, right, right in the top 5.
+
+        d = g + weight_decay*w; v = momentum*v + d; w -= learning_rate*v, or learning_rate*(d + momentum*v) with Nesterov.
+        """
+        return self._train(batch.images, batch.labels, tf.constant(learning_rate, self.dtype))
+
+    def evaluate(self, batch):
+        """The same sums as `train_step`, in evaluation mode and with nothing changed."""
+        return self._evaluate(batch.images, batch.labels)
+
+    def state(self):
+        """All weights, statistics and velocities by canonical name (see tandem/state.py), as NumPy arrays."""
+        variables = {**self._model_variables(), **self._velocity_variables()}
+        arrays = {name: _to_canonical(variable.numpy()) for name, variable in variables.items()}
+        if self.loss_scale is not None:
+            arrays["loss_scale/scale"] = self.loss_scale.numpy()
+            arrays["loss_scale/good_steps"] = self.good_steps.numpy()
+        return arrays
+
+    def load_state(self, arrays, origin):
+        """Set everything that `state` gives. `origin` says in errors where the arrays are from.
+
+        Raises:
+            UserError: a name is missing or left over, or a shape differs.
+        """
+        scale = {"loss_scale/scale": (), "loss_scale/good_steps": ()} if self.loss_scale is not None else {}
+        state.check(arrays, {**self.shapes, **scale}, origin)
+        for name, variable in {**self._model_variables(), **self._velocity_variables()}.items():
+            variable.assign(_from_canonical(arrays[name]))
+        if self.loss_scale is not None:
+            self.loss_scale.assign(arrays["loss_scale/scale"])
+            self.good_steps.assign(arrays["loss_scale/good_steps"])
+
+    def _train(self, images, labels, learning_rate):
+        with tf.GradientTape() as tape:
+            losses, metrics = self._losses(images, labels, training=True)
+            loss = tf.reduce_sum(losses) / tf.cast(tf.size(labels), self.dtype)
+            if self.loss_scale is not None:
+                loss *= self.loss_scale
+        gradients = tape.gradient(loss, self.parameters)
+        if self.loss_scale is None:
+            self._apply(gradients, learning_rate)
+        else:
+            self._apply_unscaled(gradients, learning_rate)
+        return metrics
+
+    def _apply(self, gradients, learning_rate):
+        """This kernel keeps the learning rate out of the velocity, as Paddle does; Keras' SGD puts it in."""
+        for parameter, gradient, velocity in zip(self.parameters, gradients, self.velocities, strict=True):
+            tf.raw_ops.ResourceApplyMomentum(
+                var=parameter.value.handle,
+                accum=velocity.handle,
+                lr=learning_rate,
+                grad=gradient + self.weight_decay * parameter,
+                momentum=tf.constant(self.momentum, self.dtype),
+                use_nesterov=self.nesterov,
+            )
+
+    def _apply_unscaled(self, gradients, learning_rate):
+        """The rule of paddle.amp.GradScaler: a step with an overflow is left out and halves the scale."""
+        gradients = [gradient / self.loss_scale for gradient in gradients]
+        finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients])
+        grow = finite & (self.good_steps >= GROWTH_STEPS - 1)
+        self.good_steps.assign(tf.where(finite & ~grow, self.good_steps + 1, 0))
+        self.loss_scale.assign(self.loss_scale * tf.where(grow, 2.0, tf.where(finite, 1.0, 0.5)))
+        tf.cond(finite, lambda: self._apply(gradients, learning_rate), lambda: None)
+
+    def _evaluate(self, images, labels):
+        return self._losses(images, labels, training=False)[1]
+
+    def _losses(self, images, labels, training):
+        """Softmax cross entropy of each image, from logits: Keras clips; and the sums of `train_step`."""
+        images = (tf.cast(images, self.dtype) - self.mean) / self.deviation
+        images = tf.transpose(images, [0, 2, 3, 1])
+        logits = tf.cast(self.model(images, training=training), self.dtype)
+        right = tf.gather(logits, labels, axis=1, batch_dims=1)
+        target = (1 - self.label_smoothing) * right + self.label_smoothing * tf.reduce_mean(logits, axis=1)
+        losses = tf.reduce_logsumexp(logits, axis=1) - target
+        # How many logits the right one does not beat; of equals the first wins, and NaN beats nothing.
+        classes = tf.range(self.num_classes, dtype=tf.int64)
+        beaten = (right[:, None] > logits) | ((right[:, None] == logits) & (labels[:, None] <= classes))
+        rank = tf.reduce_sum(tf.cast(~beaten, tf.int64), axis=1)
+        sums = [tf.reduce_sum(tf.cast(values, tf.float64)) for values in (losses, rank < 1, rank < 5)]
+        return losses, tf.stack(sums)
+
+    def _model_variables(self):
+        return {_canonical_name(variable): variable for variable in self.model.variables}
+
+    def _velocity_variables(self):
+        names = (_canonical_name(parameter) for parameter in self.parameters)
+        return {f"velocity/{name}": velocity for name, velocity in zip(names, self.velocities, strict=True)}
+
+
+def _canonical_name(variable):
+    """Keras' path without the model's own name: model/stage1/conv/kernel is stage1.conv.weight."""
+    *path, last = variable.path.split("/")[1:]
+    return ".".join([*path, CANONICAL.get(last, last)])
+
+
+def _shape(variable):
+    return tuple(variable.shape[axis] for axis in (3, 2, 0, 1)) if len(variable.shape) == 4 else tuple(variable.shape)
+
+
+def _to_canonical(array):
+    """HWIO to OIHW."""
+    return np.ascontiguousarray(array.transpose(3, 2, 0, 1)) if array.ndim == 4 else array
+
+
+def _from_canonical(array):
+    """OIHW to HWIO."""
+    return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array

@@ -1,0 +1,8 @@
+"""The one exception for what a user can put right."""
+
+
+class UserError(Exception):
+    """Bad input. The message is one line: which file or key, what is wrong with it, and what to do.
+
+    Commands print it to stderr without a traceback and exit with code 2 (`tandem.cli.run`).
+    """

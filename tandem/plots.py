@@ -1,0 +1,43 @@
+"""Pictures of training, drawn with matplotlib from the records of metrics.jsonl."""
+
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from tandem.errors import UserError
+
+COLORS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd")
+
+
+def draw_curves(runs, path):
+    """Draw loss and error rate of `runs` (label to records of metrics.jsonl) over one another, as the PNG `path`.
+
+    Left: the training loss at every log line (thin) and the test loss after every epoch (dots). Right: training
+    (dashed) and test error in percent after every epoch.
+    """
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    loss_axes, error_axes = figure.subplots(1, 2)
+    for (label, records), color in zip(runs.items(), COLORS, strict=False):
+        batches = [record for record in records if record["kind"] == "batch"]
+        epochs = [record for record in records if record["kind"] == "epoch"]
+        passes = [record["position"] for record in batches]
+        loss_axes.plot(
+            passes, [record["loss"] for record in batches], color=color, lw=1, alpha=0.8, label=f"{label}, train"
+        )
+        ends = [record["epoch"] for record in epochs]
+        loss_axes.plot(
+            ends, [record["test"]["loss"] for record in epochs], "o:", color=color, ms=4, label=f"{label}, test"
+        )
+        for part, style in (("train", "--"), ("test", "o-")):
+            errors = [100 * (1 - record[part]["accuracy"]) for record in epochs]
+            error_axes.plot(ends, errors, style, color=color, ms=4, label=f"{label}, {part}")
+    for axes, title, unit in ((loss_axes, "Loss", "cross entropy"), (error_axes, "Error rate", "%")):
+        axes.set(title=title, xlabel="epoch", ylabel=unit, ylim=(0, None))
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    try:
+        figure.savefig(path, dpi=120)
+    except OSError as error:
+        raise UserError(
+            f"{Path(path)}: cannot be written ({error.strerror}); free room or choose another folder"
+        ) from error

@@ -1,0 +1,81 @@
+"""What a run leaves to read: metrics.jsonl, TensorBoard events and curves.png in the run folder."""
+
+import json
+import os
+from pathlib import Path
+
+from tensorboardX import SummaryWriter
+
+from tandem.errors import UserError
+from tandem.plots import draw_curves
+
+
+def read_metrics(path):
+    """The records of a metrics.jsonl, oldest first. A last line that was cut off by a kill is left out."""
+    if not Path(path).exists():
+        return []
+    lines = Path(path).read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+class Recorder:
+    """Appends records to `folder`/metrics.jsonl and the same figures to TensorBoard's events.
+
+    A record is a dict with `kind` ("batch" or "epoch"), `epoch` (from 1), `step` (training steps done) and `time`
+    (seconds since 1970). With `last_step`, records past it are cut off first, in both places: they are from a run that
+    went on beyond the checkpoint it is now resumed from.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+
+    def __init__(self, folder, label, last_step):
+        self.folder = Path(folder)
+        self.label = label
+        path = self.folder / "metrics.jsonl"
+        self.records = [record for record in read_metrics(path) if record["step"] <= last_step]
+        try:
+            temporary = path.with_suffix(".tmp")
+            temporary.write_text("".join(json.dumps(record) + "\n" for record in self.records), encoding="utf-8")
+            os.replace(temporary, path)
+            for events in self.folder.glob("events.out.tfevents.*"):
+                events.unlink()
+            self._file = path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"{path}: cannot be written ({error.strerror}); choose another --run-dir") from error
+        # Written anew from the records, so that events and metrics cannot disagree.
+        self._events = SummaryWriter(str(self.folder), flush_secs=30)
+        for record in self.records:
+            self._add_events(record)
+
+    def add(self, record):
+        """Append one record."""
+        try:
+            self._file.write(json.dumps(record) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise UserError(
+                f"{self._file.name}: cannot be written ({error.strerror}); free room and --resume"
+            ) from error
+        self.records.append(record)
+        self._add_events(record)
+
+    def draw(self):
+        """Draw curves.png."""
+        draw_curves({self.label: self.records}, self.folder / "curves.png")
+
+    def close(self):
+        """Write out what is buffered."""
+        self._file.close()
+        self._events.close()
+
+    def _add_events(self, record):
+        if record["kind"] == "batch":
+            figures = {
+                f"batch/{name}": record[name] for name in ("loss", "accuracy", "learning_rate", "images_per_second")
+            }
+        else:
+            parts = [part for part in ("train", "validation", "test") if part in record]
+            figures = {f"{name}/{part}": record[part][name] for part in parts for name in ("loss", "accuracy", "top5")}
+        for name, figure in figures.items():
+            self._events.add_scalar(name, figure, record["step"], walltime=record["time"])

@@ -1,0 +1,97 @@
+"""Learning rates. Each schedule is a pure function of the step, so that a resumed run needs no state for it."""
+
+import math
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+
+from tandem.settings import Settings
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Schedule(Settings):
+    """What every schedule has: an optional warm-up, linear from `learning_rate / steps of warm-up`."""
+
+    warmup_epochs: NonNegativeFloat = Field(0, description="epochs of linear warm-up before the schedule's own course")
+
+    def factor(self, epoch, epochs, samples):
+        """The multiple of the base learning rate after `epoch` (fractional) of `epochs` and `samples` images."""
+        raise NotImplementedError
+
+
+class Constant(Schedule):
+    """The base learning rate throughout."""
+
+    name: Literal["constant"] = Field(description="the schedule")
+
+    def factor(self, epoch, epochs, samples):
+        """See `Schedule.factor`."""
+        return 1.0
+
+
+class Step(Schedule):
+    """Times `gamma` every `every_epochs`; the article divides by 10 every 30."""
+
+    name: Literal["step"] = Field(description="the schedule")
+    every_epochs: PositiveInt = Field(30, description="epochs between two drops")
+    gamma: PositiveFloat = Field(0.1, description="what the learning rate is multiplied with at each drop")
+
+    def factor(self, epoch, epochs, samples):
+        """See `Schedule.factor`."""
+        return self.gamma ** math.floor(epoch / self.every_epochs)
+
+
+class DiscreteExponential(Schedule):
+    """lr0 * a^floor(n/b) after n samples: `learning_rate_schedule='discexp'` of PaddlePaddle's first tutorials."""
+
+    name: Literal["discexp"] = Field(description="the schedule")
+    a: PositiveFloat = Field(0.1, description="what the learning rate is multiplied with at each drop")
+    b: PositiveInt = Field(5_000_000, description="samples between two drops")
+
+    def factor(self, epoch, epochs, samples):
+        """See `Schedule.factor`."""
+        return self.a ** (samples // self.b)
+
+
+class Cosine(Schedule):
+    """Half a cosine from the base learning rate to `final_factor` of it (Loshchilov & Hutter, arXiv:1608.03983)."""
+
+    name: Literal["cosine"] = Field(description="the schedule")
+    final_factor: Fraction = Field(0.0, description="the end, as a fraction of the base learning rate")
+
+    def factor(self, epoch, epochs, samples):
+        """See `Schedule.factor`."""
+        progress = (epoch - self.warmup_epochs) / max(epochs - self.warmup_epochs, 1e-9)
+        return self.final_factor + (1 - self.final_factor) * (1 + math.cos(math.pi * min(progress, 1.0))) / 2
+
+
+class OneCycle(Schedule):
+    """Linear up to the base learning rate, linear down to `final_factor` of it (Smith 2018, arXiv:1803.09820)."""
+
+    name: Literal["one_cycle"] = Field(description="the schedule")
+    start_factor: Fraction = Field(0.1, description="the start, as a fraction of the base learning rate")
+    peak: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.3, description="when the top is reached, as a fraction of the run"
+    )
+    final_factor: Fraction = Field(0.0, description="the end, as a fraction of the base learning rate")
+
+    def factor(self, epoch, epochs, samples):
+        """See `Schedule.factor`."""
+        return float(np.interp(epoch / epochs, (0, self.peak, 1), (self.start_factor, 1, self.final_factor)))
+
+
+AnySchedule = Annotated[Constant | Step | DiscreteExponential | Cosine | OneCycle, Field(discriminator="name")]
+
+
+def learning_rate(schedule, base, step, steps_per_epoch, epochs, batch_size):
+    """The learning rate of training step `step` (from 0), as a float that float32 holds exactly.
+
+    Rounded because Paddle passes it to float32 parameters as float32; both frameworks must use the same number.
+    """
+    epoch = step / steps_per_epoch
+    factor = schedule.factor(epoch, epochs, step * batch_size)
+    if epoch < schedule.warmup_epochs:
+        factor *= (step + 1) / (schedule.warmup_epochs * steps_per_epoch)
+    return float(np.float32(base * min(factor, 1.0)))

@@ -1,0 +1,21 @@
+"""The base of every group of settings: frozen, strict about names, exact about numbers."""
+
+from typing import Annotated
+
+import numpy as np
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+
+class Settings(BaseModel):
+    """A group of settings. Frozen; an unknown key is an error; infinity and NaN are not numbers."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _to_float32(value: float) -> float:
+    return float(np.float32(value))
+
+
+Float32 = Annotated[float, AfterValidator(_to_float32)]
+"""A number that both frameworks must read alike. Paddle keeps momentum and the L2 factor as C++ `float`, so that 0.9 is
+0.8999999762 even in a float64 run (paddle/phi/kernels/impl/momentum_kernel_impl.h). Rounded here, once, both agree."""

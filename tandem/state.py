@@ -1,0 +1,31 @@
+"""The state of a run as a dict from canonical name to NumPy array, the same for both frameworks.
+
+`features.first.conv.weight` (OIHW), `....bn.weight`, `.bias`, `.running_mean`, `.running_var`, `fc.weight` ([in, out]),
+`fc.bias`; `velocity/<parameter>` for each parameter; with float16 also `loss_scale/scale` and `loss_scale/good_steps`.
+Names pair the twins, never order.
+"""
+
+from tandem.errors import UserError
+
+
+def check(state, shapes, origin):
+    """Check that `state` has exactly the names and shapes of `shapes` (name to tuple); `origin` says where it is from.
+
+    Raises:
+        UserError: names are missing or left over, or a shape differs; lists them.
+    """
+    missing = sorted(shapes.keys() - state.keys())
+    extra = sorted(state.keys() - shapes.keys())
+    differing = [
+        f"{name} {tuple(state[name].shape)} for {tuple(shapes[name])}"
+        for name in sorted(shapes.keys() & state.keys())
+        if tuple(state[name].shape) != tuple(shapes[name])
+    ]
+    faults = (("missing", missing), ("left over", extra), ("of another shape", differing))
+    if any(names for _, names in faults):
+        listed = "; ".join(f"{len(names)} {what}: {_some(names)}" for what, names in faults if names)
+        raise UserError(f"{origin}: does not fit the configured network ({listed}); use the config it was made with")
+
+
+def _some(names):
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

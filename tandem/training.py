@@ -1,0 +1,286 @@
+"""The one training loop, over either engine."""
+
+import contextlib
+import importlib
+import json
+import math
+import os
+import platform
+import signal
+import time
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+import data_utils
+from tandem import checkpoint, config, schedules
+from tandem.errors import UserError
+from tandem.recorder import Recorder
+
+
+class Run:
+    """One training run: its engine, its data, and where it stands.
+
+    Args:
+        settings: a `tandem.config.Config`.
+        framework: "paddle" or "tensorflow".
+        folder: the run folder; it is made.
+        resumed: (path, arrays, metadata) of a checkpoint to go on from, or None. Either framework wrote it.
+        console: a rich Console for what is said on the way.
+
+    Raises:
+        UserError: bad data or device, a checkpoint that does not fit, or a folder that cannot be written.
+    """
+
+    def __init__(self, settings, framework, folder, resumed=None, console=None):
+        self.settings = settings
+        self.framework = framework
+        self.folder = Path(folder)
+        self.console = console or Console(stderr=True)
+        self.data = data_utils.load(settings.data, settings.seed)
+        self.mean, self.deviation = data_utils.normalization(self.data.train.images, settings.data.normalization)
+        self.steps_per_epoch = data_utils.steps_per_epoch(len(self.data.train.labels), settings.batch_size)
+        if not self.steps_per_epoch:
+            raise UserError("data: the training set has fewer than two images; add some, or set apart fewer")
+
+        module = importlib.import_module(f"tandem.engine_{framework}")
+        self.engine = module.Engine(settings, len(self.data.class_names), self.mean, self.deviation)
+        self.epoch = 0  # whole epochs done
+        self.batch = 0  # batches done of the next one
+        self.epoch_sums = np.zeros(4)  # losses, right, right in the top 5, images: of the epoch so far
+        self.window_sums = np.zeros(4)  # the same since the last log line
+        self.best = {"accuracy": -1.0, "epoch": 0}
+        if resumed is not None:
+            self._resume(*resumed)
+        _make_folder(self.folder)
+        config.save(settings, self.folder / "config.yaml")
+        environment = self.engine.record | {"versions": self._versions(), "machine": platform.platform()}
+        (self.folder / "environment.json").write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")
+        self.recorder = Recorder(self.folder, framework, self.step if resumed is not None else -1)
+
+    @property
+    def step(self):
+        """Training steps done."""
+        return self.epoch * self.steps_per_epoch + self.batch
+
+    def train(self):
+        """Train until `epochs` are done or a signal asks to stop. True if the run is done, False if it was stopped."""
+        settings = self.settings
+        columns = (
+            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %  {task.fields[speed]:,.0f} images/s"),
+            TimeRemainingColumn(),
+        )
+        progress = Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
+        with progress, _stop_request() as stop, contextlib.closing(self.recorder):
+            bar = progress.add_task(
+                "",
+                total=settings.epochs * self.steps_per_epoch,
+                completed=self.step,
+                epoch=0,
+                epochs=settings.epochs,
+                speed=0,
+            )
+            while self.epoch < settings.epochs:
+                progress.update(bar, epoch=self.epoch + 1)
+                whole = self._train_epoch(stop, lambda speed: progress.update(bar, completed=self.step, speed=speed))
+                if not whole:
+                    self._save()
+                    return False
+                self._end_epoch()
+                if stop.is_set and self.epoch < settings.epochs:
+                    return False
+        return True
+
+    def _train_epoch(self, stop, report):
+        """Train the rest of the epoch. False where a signal asked to stop in the middle of it."""
+        settings = self.settings
+        fill = data_utils.fill_color(self.data.train.images)
+        batches = data_utils.batches(
+            self.data.train,
+            settings.batch_size,
+            settings.seed,
+            self.epoch,
+            settings.data.augmentation,
+            fill,
+            self.batch,
+        )
+        pending, saved = [], time.monotonic()
+        started, images = time.monotonic(), 0
+        with contextlib.closing(data_utils.prefetch(batches)) as ahead:
+            for batch in ahead:
+                learning_rate = self._learning_rate()
+                sums = self.engine.train_step(batch, learning_rate)
+                pending.append((sums, len(batch.labels)))
+                images += len(batch.labels)
+                self.batch += 1
+                last = self.batch == self.steps_per_epoch
+                if last or self.step == 1 or self.batch % settings.log_period == 0:
+                    self._collect(pending)
+                    speed = images / (time.monotonic() - started)
+                    report(speed)
+                    self._log(learning_rate, speed)
+                    started, images = time.monotonic(), 0
+                if not last and stop.is_set:
+                    self._collect(pending)
+                    return False
+                if not last and time.monotonic() - saved > 60 * settings.checkpoints.every_minutes:
+                    self._collect(pending)
+                    self._save()
+                    saved = time.monotonic()
+        return True
+
+    def _learning_rate(self):
+        settings = self.settings
+        return schedules.learning_rate(
+            settings.schedule,
+            settings.optimizer.learning_rate,
+            self.step,
+            self.steps_per_epoch,
+            settings.epochs,
+            settings.batch_size,
+        )
+
+    def _collect(self, pending):
+        """Add the sums of `pending` steps, one by one, so that a resumed run rounds as a whole one. Waits for a GPU."""
+        for sums, images in pending:
+            sums = np.append(sums.numpy(), images)
+            self.epoch_sums += sums
+            self.window_sums += sums
+        pending.clear()
+        if not math.isfinite(self.epoch_sums[0]):
+            raise UserError(
+                f"training: the loss is not finite at step {self.step}; lower optimizer.learning_rate or add "
+                "schedule.warmup_epochs. Earlier checkpoints are as they were"
+            )
+
+    def _log(self, learning_rate, speed):
+        window = _averages(self.window_sums)
+        self.window_sums = np.zeros(4)
+        record = {
+            "kind": "batch",
+            "epoch": self.epoch + 1,
+            "step": self.step,
+            "position": self.step / self.steps_per_epoch,
+        }
+        record |= window | {"learning_rate": learning_rate, "images_per_second": speed, "time": time.time()}
+        self.recorder.add(record)
+        self.console.print(
+            f"Pass {self.epoch + 1}, Batch {self.batch}, Cost {window['loss']:.6f}, Accuracy {window['accuracy']:.4f}",
+            highlight=False,
+        )
+
+    def _end_epoch(self):
+        record = {"kind": "epoch", "epoch": self.epoch + 1, "step": self.step, "train": _averages(self.epoch_sums)}
+        if self.data.validation is not None:
+            record["validation"] = self._evaluate(self.data.validation)
+        record["test"] = self._evaluate(self.data.test)
+        record["time"] = time.time()
+        self.epoch, self.batch = self.epoch + 1, 0
+        self.epoch_sums, self.window_sums = np.zeros(4), np.zeros(4)
+        self.recorder.add(record)
+        self.recorder.draw()
+
+        judged = record.get("validation", record["test"])
+        improved = judged["accuracy"] > self.best["accuracy"]
+        if improved:
+            self.best = {"accuracy": judged["accuracy"], "epoch": self.epoch}
+        self._save(record, improved)
+        parts = [
+            "{} loss {loss:.4f}, accuracy {accuracy:.2%}, top-5 {top5:.2%}".format(part, **record[part])
+            for part in ("train", "validation", "test")
+            if part in record
+        ]
+        self.console.print(f"Pass {self.epoch} done: " + "; ".join(parts), highlight=False)
+
+    def _evaluate(self, split):
+        sums = np.zeros(3)
+        for batch in data_utils.evaluation_batches(split, self.settings.batch_size):
+            sums += self.engine.evaluate(batch).numpy()
+        return _averages(np.append(sums, len(split.labels)))
+
+    def _save(self, metrics=None, best=False):
+        folder = self.folder / "checkpoints"
+        arrays = self.engine.state()
+        arrays |= {"preprocessing/mean": self.mean, "preprocessing/deviation": self.deviation}
+        metadata = {
+            "config": self.settings.model_dump(mode="json"),
+            "framework": self.framework,
+            "epoch": self.epoch,
+            "batch": self.batch,
+            "step": self.step,
+            "steps_per_epoch": self.steps_per_epoch,
+            "epoch_sums": self.epoch_sums.tolist(),
+            "window_sums": self.window_sums.tolist(),
+            "best": self.best,
+            "metrics": metrics,
+            "versions": self._versions(),
+            "class_names": self.data.class_names,
+        }
+        checkpoint.write(folder / checkpoint.file_name(self.step), arrays, metadata)
+        if best:
+            checkpoint.write(folder / checkpoint.BEST, arrays, metadata)
+        checkpoint.prune(folder, self.settings.checkpoints.keep)
+
+    def _resume(self, path, arrays, metadata):
+        mean, deviation = arrays.pop("preprocessing/mean"), arrays.pop("preprocessing/deviation")
+        if tuple(metadata["class_names"]) != self.data.class_names:
+            raise UserError(f"{path}: its classes are not those of the configured data; use the data it was made with")
+        self.engine.load_state(arrays, str(path))
+        same = np.array_equal(mean, self.mean) and np.array_equal(deviation, self.deviation)
+        if not same or metadata["steps_per_epoch"] != self.steps_per_epoch:
+            raise UserError(
+                f"{path}: was made with other training images, normalization or batch_size; use the same ones"
+            )
+        self.epoch, self.batch = metadata["epoch"], metadata["batch"]
+        self.epoch_sums = np.array(metadata["epoch_sums"])
+        self.window_sums = np.array(metadata["window_sums"])
+        self.best = metadata["best"]
+
+    def _versions(self):
+        return {
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            self.framework: self.engine.record["version"],
+        }
+
+
+def _averages(sums):
+    losses, right, right_in_5, images = sums.tolist()
+    return {"loss": losses / images, "accuracy": right / images, "top5": right_in_5 / images}
+
+
+def _make_folder(folder):
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(None, "not writable")
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another --run-dir") from error
+
+
+class _Stop:
+    is_set = False
+
+
+@contextlib.contextmanager
+def _stop_request():
+    """In it, the first Ctrl-C or SIGTERM only asks to stop, so that no step is cut in two; the second one kills."""
+    stop = _Stop()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def request(number, frame):
+        stop.is_set = True
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    for number in before:
+        signal.signal(number, request)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
