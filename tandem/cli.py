@@ -14,7 +14,7 @@ def run(app):
     try:
         app()
     except UserError as error:
-        print("error: " + " ".join(str(error).split()), file=sys.stderr)
+        print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
 
 
@@ -63,32 +63,36 @@ def train_from(framework, config_path, overrides, resume, run_dir):
     from tandem import checkpoint, config
     from tandem.training import Run
 
-    console = Console(stderr=True, soft_wrap=True)
-    resumed = None
+    console = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
     if resume is None:
+        resumed, own_folder = None, None
         config_path = config_path or Path(__file__).parent.parent / "configs" / "se_resnext.yaml"
         settings = config.load(config_path, overrides)
         run_dir = run_dir or _new_folder(f"{config_path.stem}-{framework}")
-        if (run_dir / "metrics.jsonl").exists():
-            raise UserError(f"{run_dir}: holds a run already; --resume it, or choose another --run-dir")
     else:
         if resume.is_dir():
+            own_folder = resume
             resumed = checkpoint.newest(resume / "checkpoints", lambda line: console.print(f"warning: {line}"))
         else:
+            own_folder = resume.absolute().parent.parent
             resumed = (resume, *checkpoint.read(resume))
         path, _, metadata = resumed
         if config_path:
             settings = config.load(config_path, overrides)
         else:
             settings = config.check(config.overridden(metadata["config"], overrides), str(path))
-        run_dir = run_dir or (resume if resume.is_dir() else resume.parent.parent)
+        run_dir = run_dir or own_folder
+    if run_dir != own_folder and (run_dir / "metrics.jsonl").exists():
+        raise UserError(f"{run_dir}: holds a run already; --resume it, or choose another --run-dir")
+
+    training = Run(settings, framework, run_dir, resumed, console)
+    if resumed:
         console.print(
             f"Resuming from {path} (written by {metadata['framework']}): "
-            f"{metadata['epoch']} passes and {metadata['batch']} batches done",
-            highlight=False,
+            f"{metadata['epoch']} passes and {metadata['batch']} batches done"
         )
-    finished = Run(settings, framework, run_dir, resumed, console).train()
-    console.print(f"{'Done' if finished else 'Stopped; go on with --resume'}: {run_dir}", highlight=False)
+    finished = training.train()
+    console.print(f"{'Done' if finished else 'Stopped; go on with --resume'}: {run_dir}")
     if not finished:
         raise typer.Exit(130)
 

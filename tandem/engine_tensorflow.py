@@ -1,4 +1,4 @@
-"""TensorFlow's engine: builds a network, trains it step by step, gives and takes its state. Twin of engine_paddle.py."""
+"""TensorFlow's engine: builds a network, trains it, gives and takes its state. Twin of engine_paddle.py."""
 
 import numpy as np
 
@@ -115,9 +115,9 @@ class Engine:
         self.load_state({**self.state(), **weights}, "initial weights")
 
     def train_step(self, batch, learning_rate):
-        """One step on `batch`. Returns float64 [3], maybe not computed yet: sum of losses, right, right in the top 5.
+        """One step on `batch`. Float64 [3], maybe still being computed: sum of losses, right, right in the top 5.
 
-        d = g + weight_decay*w; v = momentum*v + d; w -= learning_rate*v, or learning_rate*(d + momentum*v) with Nesterov.
+        d = g + weight_decay*w; v = momentum*v + d; w -= learning_rate*v, with Nesterov learning_rate*(d + momentum*v).
         """
         return self._train(batch.images, batch.labels, tf.constant(learning_rate, self.dtype))
 

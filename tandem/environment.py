@@ -25,7 +25,7 @@ warnings.filterwarnings("ignore", message="When training, we now always track gl
 
 @contextlib.contextmanager
 def quiet():
-    """Drop what is written to stderr, by native code too: both frameworks greet as they load, whatever their log level."""
+    """Drop what is written to stderr, by native code too: both frameworks greet as they load."""
     stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:

@@ -1,5 +1,6 @@
 """What a run leaves to read: metrics.jsonl, TensorBoard events and curves.png in the run folder."""
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -67,7 +68,8 @@ class Recorder:
     def close(self):
         """Write out what is buffered."""
         self._file.close()
-        self._events.close()
+        with contextlib.suppress(OSError):  # on a full disk; --resume writes the events anew from the metrics
+            self._events.close()
 
     def _add_events(self, record):
         if record["kind"] == "batch":

@@ -38,7 +38,7 @@ class Run:
         self.settings = settings
         self.framework = framework
         self.folder = Path(folder)
-        self.console = console or Console(stderr=True)
+        self.console = console or Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
         self.data = data_utils.load(settings.data, settings.seed)
         self.mean, self.deviation = data_utils.normalization(self.data.train.images, settings.data.normalization)
         self.steps_per_epoch = data_utils.steps_per_epoch(len(self.data.train.labels), settings.batch_size)
@@ -169,8 +169,7 @@ class Run:
         record |= window | {"learning_rate": learning_rate, "images_per_second": speed, "time": time.time()}
         self.recorder.add(record)
         self.console.print(
-            f"Pass {self.epoch + 1}, Batch {self.batch}, Cost {window['loss']:.6f}, Accuracy {window['accuracy']:.4f}",
-            highlight=False,
+            f"Pass {self.epoch + 1}, Batch {self.batch}, Cost {window['loss']:.6f}, Accuracy {window['accuracy']:.4f}"
         )
 
     def _end_epoch(self):
@@ -194,7 +193,7 @@ class Run:
             for part in ("train", "validation", "test")
             if part in record
         ]
-        self.console.print(f"Pass {self.epoch} done: " + "; ".join(parts), highlight=False)
+        self.console.print(f"Pass {self.epoch} done: " + "; ".join(parts))
 
     def _evaluate(self, split):
         sums = np.zeros(3)

@@ -4,8 +4,12 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 import data_utils
+
+settings.register_profile("tandem", deadline=None)  # the machine is noisy, and no test is about time
+settings.load_profile("tandem")
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,114 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from tandem import cli
+from tandem.errors import UserError
+
+ROOT = Path(__file__).parent.parent
+CONFIG = ROOT / "configs" / "quickstart.yaml"
+
+
+def test_a_user_error_is_one_line_and_exit_code_2(capsys):
+    def fail():
+        raise UserError("my.yaml: epochs: bad\n  value; use a number")
+
+    app = cli.make_app()
+    app.command()(fail)
+    sys.argv, before = ["x"], sys.argv
+    try:
+        with pytest.raises(SystemExit) as stopped:
+            cli.run(app)
+    finally:
+        sys.argv = before
+    assert stopped.value.code == 2
+    assert capsys.readouterr() == ("", "error: my.yaml: epochs: bad value; use a number\n")
+
+
+def refused(*, config=CONFIG, overrides=(), resume=None, run_dir=None):
+    """The error of `train_from`, which must come before any framework is loaded."""
+    with pytest.raises(UserError) as caught:
+        cli.train_from("paddle", config, list(overrides), resume, run_dir)
+    assert "paddle" not in sys.modules
+    return str(caught.value)
+
+
+def test_errors_that_need_no_framework(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "no such config" in refused(config=tmp_path / "x.yaml")
+    assert "did you mean epochs?" in refused(overrides=["epoch=3"])
+    assert "no such checkpoint" in refused(resume=tmp_path / "x.safetensors")
+    assert "no whole checkpoint to resume from" in refused(resume=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_old_run_is_not_overwritten(tmp_path):
+    (tmp_path / "metrics.jsonl").touch()
+    assert "holds a run already" in refused(run_dir=tmp_path)
+
+
+def test_no_network_and_no_data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    nowhere = ["data.source=cifar10", "data.mirrors=[http://127.0.0.1:9/cifar-10-python.tar.gz]"]
+    message = refused(overrides=nowhere, run_dir=tmp_path / "run")
+    assert "127.0.0.1:9" in message and "data.archive" in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_default_run_folders_are_new(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli._new_folder("small-paddle") == Path("runs/small-paddle")
+    Path("runs/small-paddle").mkdir(parents=True)
+    Path("runs/small-paddle-2").mkdir()
+    assert cli._new_folder("small-paddle") == Path("runs/small-paddle-3")
+
+
+def test_stopped_is_exit_code_130(tmp_path, monkeypatch):
+    from tandem import training
+
+    class Stopped:
+        def __init__(self, *arguments):
+            pass
+
+        def train(self):
+            return False
+
+    monkeypatch.setattr(training, "Run", Stopped)
+    with pytest.raises(typer.Exit) as stopped:
+        cli.train_from("paddle", CONFIG, [], None, tmp_path / "run")
+    assert stopped.value.exit_code == 130
+
+
+def test_help_loads_neither_framework_nor_anything_slow():
+    code = """
+import sys
+from tandem.__main__ import app
+try:
+    app(["--help"])
+except SystemExit:
+    pass
+print([name for name in ("paddle", "tensorflow", "keras", "matplotlib", "sklearn", "pydantic") if name in sys.modules])
+"""
+    finished = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert finished.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("module", ["tandem.training", "tandem.benchmark", "tandem.networks", "data_utils"])
+def test_modules_that_load_no_framework(module):
+    code = f"import {module}, sys; print([name for name in ('paddle', 'tensorflow', 'keras') if name in sys.modules])"
+    finished = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert finished.stdout == "[]\n", finished.stderr
+
+
+@pytest.mark.parametrize(("module", "other"), [("se_resnext_fluid", "tensorflow"), ("se_resnext_tensorflow", "paddle")])
+def test_a_network_loads_only_its_own_framework(module, other):
+    finished = subprocess.run(
+        [sys.executable, "-c", f"import {module}, sys; print({other!r} in sys.modules)"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert finished.stdout == "False\n", finished.stderr

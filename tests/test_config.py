@@ -1,0 +1,162 @@
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tandem import config
+from tandem.errors import UserError
+
+CONFIGS = sorted(Path(__file__).parent.parent.glob("configs/*.yaml"))
+MINIMAL = {"network": {"name": "se_resnext"}, "schedule": {"name": "constant"}, "epochs": 1}
+
+
+def error(values):
+    with pytest.raises(UserError) as caught:
+        config.check(values, "my.yaml")
+    message = str(caught.value)
+    assert message.startswith("my.yaml: ") and "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_loads_and_its_head_gives_its_command(path):
+    config.load(path)
+    head = path.read_text().split("\nnetwork:")[0]
+    assert f"python se_resnext_fluid.py --config configs/{path.name}" in head or path.stem == "se_resnext"
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_a_saved_config_loads_to_an_equal_one(path, tmp_path):
+    loaded = config.load(path, ["optimizer.learning_rate=0.03", "data.mirrors=[http://a, http://b]"])
+    config.save(loaded, tmp_path / "config.yaml")
+    assert config.load(tmp_path / "config.yaml") == loaded
+
+
+def test_the_articles_recipe_is_what_the_article_says():
+    article = config.load(CONFIGS[0].parent / "se_resnext.yaml")
+    network = article.network
+    assert (network.cardinality, network.num_block, network.depth, network.reduction_ratio) == (8, 3, 64, 4)
+    assert network.out_dims == (64, 128, 256)
+    assert (article.epochs, article.optimizer.nesterov, article.optimizer.learning_rate) == (100, True, 0.1)
+    assert (article.schedule.name, article.schedule.every_epochs, article.schedule.gamma) == ("step", 30, 0.1)
+
+
+def test_numbers_that_yaml_reads_as_text():
+    checked = config.check(MINIMAL | {"optimizer": {"weight_decay": "5e-4", "learning_rate": "1e-1"}}, "my.yaml")
+    assert checked.optimizer.learning_rate == 0.1
+    assert checked.optimizer.weight_decay == pytest.approx(5e-4)
+
+
+def test_momentum_and_decay_are_what_float32_holds():
+    optimizer = config.check(MINIMAL, "my.yaml").optimizer
+    assert optimizer.momentum == 0.8999999761581421
+    assert optimizer.weight_decay == 0.0005000000237487257
+
+
+def test_settings_are_frozen_and_described():
+    checked = config.check(MINIMAL, "my.yaml")
+    with pytest.raises(Exception, match="frozen"):
+        checked.epochs = 3
+
+    def groups(schema):
+        return [schema, *schema["$defs"].values()]
+
+    for group in groups(config.Config.model_json_schema()):
+        for name, field in group["properties"].items():
+            assert field.get("description"), f"{group['title']}.{name} has no description"
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"epoch": 3}, "epoch: unknown key; did you mean epochs?"),
+        ({"optimizer": {"leaning_rate": 0.1}}, "optimizer.leaning_rate: unknown key; did you mean learning_rate?"),
+        ({"data": {"augmentation": {"flipp": 1}}}, "data.augmentation.flipp: unknown key; did you mean flip?"),
+        ({"schedule": {"name": "step", "gama": 1}}, "schedule.gama: unknown key; did you mean gamma?"),
+        ({"network": {"name": "se_resnext", "dept": 1}}, "network.dept: unknown key; did you mean depth?"),
+        ({"optimizer": {"learning_rate": -1}}, "optimizer.learning_rate: should be greater than 0, not -1"),
+        ({"optimizer": {"learning_rate": float("nan")}}, "optimizer.learning_rate: should be a finite number, not nan"),
+        ({"epochs": "ten"}, "epochs: should be a valid integer"),
+        ({"epochs": None}, "epochs: should be a valid integer"),
+        ({"schedule": {"name": "stepp"}}, "schedule.name: 'stepp' is unknown; use one of 'constant', 'step'"),
+        ({"schedule": {}}, "schedule.name: missing; add it"),
+        ({"network": {"name": "alexnett"}}, "network.name: should be 'se_resnext', not 'alexnett'"),
+        ({"network": {"name": "se_resnext", "out_dims": [64, 96]}}, "network: out_dims: 96 follows 64"),
+        ({"network": {"name": "se_resnext", "out_dims": [2]}}, "network: reduction_ratio: 4 leaves no channel of 2"),
+        ({"device": "tpu"}, "device: use auto, cpu, gpu or gpu:N, not 'tpu'"),
+        ({"device": "gpu:x"}, "device: use auto, cpu, gpu or gpu:N"),
+        ({"precision": "half"}, "precision: should be 'float32', 'float64', 'bfloat16' or 'float16', not 'half'"),
+        ({"batch_size": 1}, "batch_size: should be greater than or equal to 2"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_errors_name_the_key_and_what_to_do(change, expected):
+    assert expected in error(MINIMAL | change)
+
+
+def test_a_missing_key():
+    assert "epochs: missing; add it" in error({key: MINIMAL[key] for key in ("network", "schedule")})
+
+
+def test_several_errors_are_one_line():
+    assert error({**MINIMAL, "epochs": 0, "seed": -1}).endswith("(and 1 more)")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("epochs: [1", "line 1: not YAML"),
+        ("a: b: c", "line 1: not YAML"),
+        ("- 1\n- 2", "not a config"),
+        ("", "not a config"),
+        ("\x00", "not YAML"),
+    ],
+)
+def test_files_that_are_no_config(tmp_path, text, expected):
+    path = tmp_path / "my.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"my\.yaml") as caught:
+        config.load(path)
+    assert expected in str(caught.value)
+
+
+def test_a_file_that_is_not_there_names_those_that_are(tmp_path):
+    (tmp_path / "other.yaml").touch()
+    with pytest.raises(UserError, match=r"my\.yaml: no such config; there are .*other\.yaml"):
+        config.load(tmp_path / "my.yaml")
+
+
+def test_bytes_that_are_no_text(tmp_path):
+    path = tmp_path / "my.yaml"
+    path.write_bytes(b"\xff\xfe\x00\x81")
+    with pytest.raises(UserError, match="cannot be read as a config"):
+        config.load(path)
+
+
+def test_overrides_replace_and_leave_the_original_alone():
+    values = {**MINIMAL, "optimizer": {"momentum": 0.5}}
+    changed = config.overridden(values, ["optimizer.learning_rate=5e-2", "data.augmentation.flip=false"])
+    assert changed["data"]["augmentation"]["flip"] is False
+    assert config.check(changed, "my.yaml").optimizer.learning_rate == 0.05
+    assert values["optimizer"] == {"momentum": 0.5}
+
+
+@pytest.mark.parametrize("override", ["epochs", "=3", "optimizer.=1", "epochs.x=1", "a=[1"])
+def test_overrides_that_are_none(override):
+    with pytest.raises(UserError, match=r"^-o "):
+        config.overridden(MINIMAL, [override])
+
+
+@given(
+    st.dictionaries(
+        st.text(max_size=8), st.one_of(st.none(), st.integers(), st.floats(), st.text(max_size=8), st.lists(st.text()))
+    )
+)
+def test_whatever_yaml_holds_gives_a_config_or_one_line(values):
+    text = yaml.safe_dump({**MINIMAL, **values})
+    try:
+        config.check(yaml.safe_load(text), "my.yaml")
+    except UserError as error:
+        assert "\n" not in str(error)

@@ -1,0 +1,137 @@
+"""The scripts themselves, on SE-ResNeXt: killed, stopped, resumed, handed over, and given bad input."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tandem import checkpoint
+from tandem.recorder import read_metrics
+
+ROOT = Path(__file__).parent.parent
+SCRIPTS = {"paddle": "se_resnext_fluid.py", "tensorflow": "se_resnext_tensorflow.py"}
+TINY = """
+network: {name: se_resnext, num_block: 1, depth: 3, cardinality: 2, out_dims: [8, 16], reduction_ratio: 2}
+data: {source: digits, image_size: 16}
+optimizer: {nesterov: true}
+schedule: {name: cosine}
+epochs: 2
+batch_size: 128   # 12 steps an epoch
+log_period: 5
+checkpoints: {every_minutes: 1.0e-9}
+"""
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    path = tmp_path_factory.mktemp("a folder with spaces") / "tiny.yaml"
+    path.write_text(TINY)
+    return path
+
+
+def start(framework, *arguments):
+    command = [sys.executable, ROOT / SCRIPTS[framework], *map(str, arguments)]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_step(process, folder, step):
+    while process.poll() is None:
+        if any(file.name >= checkpoint.file_name(step) for file in (folder / "checkpoints").glob("step-*")):
+            return
+        time.sleep(0.01)
+    raise AssertionError(process.stderr.read())
+
+
+def last_weights(folder):
+    _, arrays, metadata = checkpoint.newest(folder / "checkpoints", print)
+    return {name: array.tobytes() for name, array in arrays.items()}, metadata
+
+
+def losses(folder):
+    return [record["loss"] for record in read_metrics(folder / "metrics.jsonl") if record["kind"] == "batch"]
+
+
+@pytest.mark.parametrize("framework", SCRIPTS)
+def test_killed_in_mid_epoch_and_resumed_it_ends_with_the_same_bits(framework, config, tmp_path):
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    process = start(framework, "--config", config, "--run-dir", whole)
+    assert process.wait() == 0, process.stderr.read()
+
+    process = start(framework, "--config", config, "--run-dir", killed)
+    wait_for_step(process, killed, 15)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    _, metadata = last_weights(killed)
+    assert metadata["step"] < 24 and metadata["batch"] > 0
+    newest = checkpoint.newest_first(killed / "checkpoints")[0]
+    newest.write_bytes(newest.read_bytes()[:1000])  # and the newest checkpoint is damaged
+
+    process = start(framework, "--resume", killed)
+    _, said = process.communicate()
+    assert process.returncode == 0, said
+    assert f"warning: skipped: {newest}: damaged" in said
+    assert f"Resuming from {killed}" in said
+
+    expected, metadata = last_weights(whole)
+    assert metadata["step"] == 24
+    assert last_weights(killed)[0] == expected
+    assert losses(killed) == losses(whole)
+
+
+def test_ctrl_c_writes_a_checkpoint_and_the_other_framework_goes_on(config, tmp_path):
+    run = tmp_path / "run"
+    process = start("paddle", "--config", config, "--run-dir", run, "-o", "checkpoints.every_minutes=1e-9")
+    wait_for_step(process, run, 3)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate()
+    assert process.returncode == 130
+    assert "Stopped; go on with --resume" in said and "Traceback" not in said
+
+    process = start("tensorflow", "--resume", run, "-o", "checkpoints.every_minutes=1000")
+    _, said = process.communicate()
+    assert process.returncode == 0, said
+    assert "(written by paddle)" in said
+    records = [r for r in read_metrics(run / "metrics.jsonl") if r["kind"] == "epoch"]
+    assert [r["epoch"] for r in records] == [1, 2]
+    assert json.loads((run / "environment.json").read_text())["framework"] == "tensorflow"
+
+    # A checkpoint of another network is refused, and nothing is touched.
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert_refused(
+        start("tensorflow", "--resume", run, "-o", "network.depth=4"), "does not fit the configured network", "depth"
+    )
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def assert_refused(process, *expected):
+    """One line on stderr, exit code 2."""
+    _, said = process.communicate()
+    assert process.returncode == 2, said
+    (line,) = said.splitlines()
+    assert line.startswith("error: ")
+    assert any(text in line for text in expected), line
+
+
+@pytest.mark.parametrize(
+    ("framework", "arguments", "expected"),
+    [
+        ("paddle", ["--device", "gpu"], "device: gpu is not here"),
+        ("tensorflow", ["--device", "gpu"], "device: gpu is not here"),
+        ("paddle", ["-o", "precision=bfloat16"], "precision: Paddle does not compute in bfloat16 on this CPU"),
+        (
+            "paddle",
+            ["-o", "optimizer.learning_rate=-1"],
+            "optimizer.learning_rate: should be greater than 0",
+        ),
+        ("tensorflow", ["--run-dir", "/proc/run"], "/proc/run: cannot be written"),
+    ],
+)
+def test_bad_input_gives_one_line_and_leaves_nothing(framework, arguments, expected, config, tmp_path):
+    process = start(framework, "--config", config, "--run-dir", tmp_path / "run", *arguments)
+    assert_refused(process, expected)
+    assert os.listdir(tmp_path) == []

@@ -1,0 +1,63 @@
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tandem import schedules
+from tandem.schedules import Constant, Cosine, DiscreteExponential, OneCycle, Step
+
+STEPS_PER_EPOCH, EPOCHS, BATCH = 10, 100, 50
+
+
+def rate(schedule, step, base=0.1):
+    return schedules.learning_rate(schedule, base, step, STEPS_PER_EPOCH, EPOCHS, BATCH)
+
+
+def test_step_divides_by_ten_every_thirty_epochs():
+    schedule = Step(name="step")
+    rates = [rate(schedule, epoch * STEPS_PER_EPOCH) for epoch in (0, 29, 30, 59, 60, 90)]
+    assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.0001])
+
+
+def test_discexp_counts_samples():
+    schedule = DiscreteExponential(name="discexp", a=0.5, b=1000)  # 20 steps of 50 samples
+    assert [rate(schedule, step) for step in (0, 19, 20, 39, 40)] == pytest.approx([0.1, 0.1, 0.05, 0.05, 0.025])
+
+
+def test_cosine_ends():
+    schedule = Cosine(name="cosine", final_factor=0.1)
+    assert rate(schedule, 0) == pytest.approx(0.1)
+    assert rate(schedule, 500) == pytest.approx(0.1 * (0.1 + 0.9 / 2))
+    assert rate(schedule, 1000) == pytest.approx(0.01)
+
+
+def test_one_cycle_rises_and_falls():
+    schedule = OneCycle(name="one_cycle", start_factor=0.2, peak=0.4, final_factor=0.0)
+    assert [rate(schedule, step) for step in (0, 400, 700, 1000)] == pytest.approx([0.02, 0.1, 0.05, 0.0])
+
+
+def test_warm_up_is_linear_and_ends_on_the_schedule():
+    schedule = Constant(name="constant", warmup_epochs=2)
+    assert [rate(schedule, step) for step in (0, 9, 19, 20)] == pytest.approx([0.005, 0.05, 0.1, 0.1])
+    assert rate(Cosine(name="cosine", warmup_epochs=2), 20) == pytest.approx(0.1)
+
+
+ANY = st.sampled_from(
+    [
+        Constant(name="constant", warmup_epochs=0.5),
+        Step(name="step", every_epochs=7),
+        DiscreteExponential(name="discexp", b=777),
+        Cosine(name="cosine", warmup_epochs=5),
+        OneCycle(name="one_cycle"),
+    ]
+)
+
+
+@given(ANY, st.integers(0, STEPS_PER_EPOCH * EPOCHS), st.floats(1e-6, 10))
+def test_between_zero_and_the_base_and_exact_in_float32(schedule, step, base):
+    value = rate(schedule, step, base)
+    assert 0 <= value <= base * (1 + 1e-6)
+    assert math.isfinite(value)
+    assert float(np.float32(value)) == value

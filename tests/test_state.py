@@ -1,0 +1,29 @@
+import numpy as np
+import pytest
+
+from tandem import state
+from tandem.errors import UserError
+
+SHAPES = {"a.weight": (2, 3), "a.bias": (3,), "b.weight": (3,)}
+
+
+def arrays(**changes):
+    made = {name: np.zeros(shape) for name, shape in SHAPES.items()} | changes
+    return {name: array for name, array in made.items() if array is not None}
+
+
+def test_the_same_names_and_shapes_pass():
+    state.check(arrays(), SHAPES, "x")
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"a.bias": None}, "1 missing: a.bias"),
+        ({"c.bias": np.zeros(1)}, "1 left over: c.bias"),
+        ({"a.weight": np.zeros((3, 2))}, r"1 of another shape: a.weight \(3, 2\) for \(2, 3\)"),
+    ],
+)
+def test_differences_are_listed(changes, expected):
+    with pytest.raises(UserError, match=expected):
+        state.check(arrays(**changes), SHAPES, "x")

@@ -1,0 +1,252 @@
+"""The training loop over an engine in NumPy: quick enough to stop it everywhere."""
+
+import json
+import os
+import signal
+import sys
+import types
+from collections import namedtuple
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import data_utils
+from tandem import checkpoint, config, training
+from tandem.errors import UserError
+from tandem.recorder import read_metrics
+from tandem.training import Run
+
+Value = namedtuple("Value", "array")
+Value.numpy = lambda self: self.array
+
+
+class Engine:
+    """Softmax regression by momentum, with the engines' interface. Fails or stops where a test says."""
+
+    record = {"version": "0"}  # noqa: RUF012
+    after_step = staticmethod(lambda step: None)
+
+    def __init__(self, config, num_classes, mean, deviation):
+        self.mean, self.deviation, self.momentum = mean, deviation, config.optimizer.momentum
+        self.arrays = {"fc.weight": np.zeros((3 * 8 * 8, num_classes))}
+        self.arrays["velocity/fc.weight"] = np.zeros_like(self.arrays["fc.weight"])
+        self.steps = 0
+
+    def _losses(self, batch):
+        x = ((batch.images - self.mean) / self.deviation).reshape(len(batch.labels), -1)
+        logits = x @ self.arrays["fc.weight"]
+        p = np.exp(logits - logits.max(1, keepdims=True))
+        p /= p.sum(1, keepdims=True)
+        right = (p.argmax(1) == batch.labels).sum()
+        losses = -np.log(p[np.arange(len(p)), batch.labels])
+        p[np.arange(len(p)), batch.labels] -= 1
+        return x.T @ p / len(p), Value(np.array([losses.sum(), right, len(p)], float))
+
+    def train_step(self, batch, learning_rate):
+        gradient, sums = self._losses(batch)
+        velocity = self.arrays["velocity/fc.weight"] = self.momentum * self.arrays["velocity/fc.weight"] + gradient
+        self.arrays["fc.weight"] = self.arrays["fc.weight"] - learning_rate * velocity
+        self.steps += 1
+        Engine.after_step(self.steps)
+        return sums
+
+    def evaluate(self, batch):
+        return self._losses(batch)[1]
+
+    def state(self):
+        return dict(self.arrays)
+
+    def load_state(self, arrays, origin):
+        self.arrays = dict(arrays)
+
+
+@pytest.fixture(autouse=True)
+def fakes(monkeypatch):
+    rng = np.random.default_rng(0)
+
+    def split(count):
+        labels = rng.integers(0, 3, count)
+        images = rng.integers(0, 128, (count, 3, 8, 8)) + 40 * labels[:, None, None, None]
+        return data_utils.Split(images.astype(np.uint8), labels)
+
+    dataset = data_utils.Dataset(split(70), None, split(30), ("a", "b", "c"))
+    monkeypatch.setitem(sys.modules, "tandem.engine_numpy", types.SimpleNamespace(Engine=Engine))
+    monkeypatch.setattr(data_utils, "load", lambda data, seed: dataset)
+    monkeypatch.setattr(Engine, "after_step", staticmethod(lambda step: None))
+    monkeypatch.setattr(training.Recorder, "draw", lambda self: None)
+
+
+class Killed(BaseException):
+    pass
+
+
+def settings_of(**changes):
+    values = {
+        "network": {"name": "se_resnext"},
+        "schedule": {"name": "cosine"},
+        "optimizer": {"learning_rate": 0.01},
+        "data": {"augmentation": {"crop_padding": 1}},
+        "epochs": 3,
+        "batch_size": 16,  # five batches of 70 images
+        "log_period": 2,
+        "checkpoints": {"keep": 2, "every_minutes": 1e-9},
+    }
+    return config.check(values | changes, "test")
+
+
+def train(folder, resume=False, **changes):
+    resumed = checkpoint.newest(folder / "checkpoints", print) if resume else None
+    run = Run(settings_of(**changes), "numpy", folder, resumed)
+    return run, run.train()
+
+
+def figures(folder):
+    """All records without what differs in every run."""
+    return [
+        {name: value for name, value in record.items() if name not in ("time", "images_per_second")}
+        for record in read_metrics(folder / "metrics.jsonl")
+    ]
+
+
+@settings(max_examples=25)
+@given(kills=st.lists(st.integers(1, 15), max_size=3))
+def test_a_run_killed_anywhere_and_resumed_is_the_uninterrupted_one(tmp_path_factory, kills):
+    whole, folder = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("killed")
+    expected, _ = train(whole)
+
+    def kill(at, step):
+        if step == at:
+            raise Killed
+
+    for number, at in enumerate(kills):
+        Engine.after_step = staticmethod(lambda step, at=at: kill(at, step))
+        try:
+            resume = number > 0 and any((folder / "checkpoints").glob("step-*"))
+            train(folder, resume)
+        except Killed:
+            pass
+        finally:
+            Engine.after_step = staticmethod(lambda step: None)
+    actual, finished = train(folder, resume=any((folder / "checkpoints").glob("step-*")))
+    assert finished
+    for name, array in expected.engine.state().items():
+        assert array.tobytes() == actual.engine.state()[name].tobytes(), name
+    assert figures(folder) == figures(whole)
+    assert actual.best == expected.best
+
+
+def test_a_signal_stops_between_steps_and_the_run_goes_on(tmp_path):
+    Engine.after_step = staticmethod(lambda step: os.kill(os.getpid(), signal.SIGINT) if step == 7 else None)
+    run, finished = train(tmp_path, checkpoints={"keep": 2, "every_minutes": 1000})
+    assert not finished and (run.epoch, run.batch) == (1, 2)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    Engine.after_step = staticmethod(lambda step: None)
+    run, finished = train(tmp_path, resume=True)
+    assert finished and run.epoch == 3
+
+
+def test_records_and_files_of_a_run(tmp_path):
+    run, _ = train(tmp_path)
+    records = read_metrics(tmp_path / "metrics.jsonl")
+    assert [(r["epoch"], r["step"]) for r in records if r["kind"] == "epoch"] == [(1, 5), (2, 10), (3, 15)]
+    assert [r["step"] for r in records if r["kind"] == "batch"] == [1, 2, 4, 5, 7, 9, 10, 12, 14, 15]
+    last = records[-1]
+    assert last["test"]["accuracy"] > 0.5 and last["test"]["top5"] == 1
+    assert config.load(tmp_path / "config.yaml") == run.settings
+    names = sorted(file.name for file in (tmp_path / "checkpoints").iterdir())
+    assert names == ["best.safetensors", "step-000000014.safetensors", "step-000000015.safetensors"]
+    _, metadata = checkpoint.read(tmp_path / "checkpoints" / "best.safetensors")
+    best = max(r["test"]["accuracy"] for r in records if r["kind"] == "epoch")
+    assert metadata["metrics"]["test"]["accuracy"] == metadata["best"]["accuracy"] == best
+    assert metadata["class_names"] == ["a", "b", "c"]
+
+
+def test_events_say_what_the_metrics_say(tmp_path):
+    from tensorboardX.proto.event_pb2 import Event
+
+    train(tmp_path)
+    train(tmp_path, resume=True, epochs=4)
+    (path,) = tmp_path.glob("events.out.tfevents.*")
+    content, scalars = path.read_bytes(), []
+    while content:  # TFRecord: length, its checksum, data, its checksum
+        length = int.from_bytes(content[:8], "little")
+        event = Event.FromString(content[12 : 12 + length])
+        scalars += [(event.step, value.tag, value.simple_value) for value in event.summary.value]
+        content = content[16 + length :]
+    losses = [(step, value) for step, tag, value in scalars if tag == "loss/test"]
+    records = [r for r in read_metrics(tmp_path / "metrics.jsonl") if r["kind"] == "epoch"]
+    assert [step for step, _ in losses] == [r["step"] for r in records] == [5, 10, 15, 20]
+    assert [value for _, value in losses] == pytest.approx([r["test"]["loss"] for r in records])
+
+
+def test_the_training_average_is_over_images_not_batches(tmp_path):
+    """The last batch has 6 images, the others 16."""
+    seen = []
+    original = Engine._losses
+
+    def spy(self, batch):
+        gradient, sums = original(self, batch)
+        seen.append((sums.numpy()[0], len(batch.labels)))
+        return gradient, sums
+
+    Engine._losses = spy
+    try:
+        train(tmp_path, epochs=1)
+    finally:
+        Engine._losses = original
+    record = read_metrics(tmp_path / "metrics.jsonl")[-1]
+    losses, images = np.sum(seen[:5], axis=0)
+    assert images == 70
+    assert record["train"]["loss"] == pytest.approx(losses / 70)
+
+
+def test_a_loss_that_is_not_finite_is_an_error_that_keeps_checkpoints(tmp_path):
+    with pytest.raises(UserError, match=r"loss is not finite at step .*lower optimizer\.learning_rate"):
+        train(tmp_path, optimizer={"learning_rate": 1e38}, schedule={"name": "constant"})
+
+
+def test_other_batches_than_the_checkpoints_are_refused(tmp_path):
+    train(tmp_path, epochs=1)
+    with pytest.raises(UserError, match="other training images, normalization or batch_size"):
+        train(tmp_path, resume=True, batch_size=10)
+    with pytest.raises(UserError, match="other training images, normalization or batch_size"):
+        train(tmp_path, resume=True, data={"normalization": "none"})
+
+
+def test_a_validation_split_chooses_the_best(tmp_path, monkeypatch):
+    dataset = data_utils.load(None, 0)
+    wrong = dataset.test._replace(labels=(dataset.test.labels + 1) % 3)
+    monkeypatch.setattr(data_utils, "load", lambda data, seed: dataset._replace(validation=wrong))
+    run, _ = train(tmp_path)
+    epochs = [r for r in read_metrics(tmp_path / "metrics.jsonl") if r["kind"] == "epoch"]
+    assert run.best["accuracy"] == max(r["validation"]["accuracy"] for r in epochs)
+
+
+def test_a_full_disk_loses_no_checkpoint(tmp_path, monkeypatch):
+    train(tmp_path, epochs=1)
+    before = {file.name: file.read_bytes() for file in (tmp_path / "checkpoints").iterdir()}
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint.os, "fsync", full)
+    with pytest.raises(UserError, match="No space left on device"):
+        train(tmp_path, resume=True)
+    monkeypatch.undo()
+    assert {file.name: file.read_bytes() for file in (tmp_path / "checkpoints").iterdir()} == before
+
+
+def test_a_torn_last_line_of_metrics_is_left_out(tmp_path):
+    train(tmp_path, epochs=1)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"kind": "batch", "step": 6})[:10])
+    train(tmp_path, resume=True, epochs=2)
+    assert [r["epoch"] for r in read_metrics(tmp_path / "metrics.jsonl") if r["kind"] == "epoch"] == [1, 2]
+
+
+def test_a_run_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot be written"):
+        Run(settings_of(), "numpy", tmp_path / "file" / "run")
