@@ -284,9 +284,10 @@ def load(data: Any, seed: int) -> Dataset:
     "digits": scikit-learn's 1,797 handwritten digits as RGB, resized bilinearly to `data.image_size`; every
         fifth image of a class is a test image, whatever the seed;
     "folder": a user's images, `data.directory`/train/<class>/* and test/<class>/*, or else
-        `data.directory`/<class>/*, of which a random `data.test_fraction` of each class is the test set.
+        `data.directory`/<class>/*, of which a `data.test_fraction` of each class is the test set, drawn at random
+        but alike for every seed.
         Classes are numbered in the order of their names. See `read_image`.
-    A random `data.validation_fraction` of the training set is set apart. Both draws are by the seed.
+    A random `data.validation_fraction` of the training set is set apart, by the seed.
     Raises UserError naming the file or key at fault.
     """
     if data.source == "cifar10":
@@ -294,7 +295,7 @@ def load(data: Any, seed: int) -> Dataset:
     elif data.source == "digits":
         dataset = _digits(data.image_size)
     else:
-        dataset = _folder(data, seed)
+        dataset = _folder(data)
     if data.validation_fraction == 0:
         return dataset
     count = len(dataset.train.labels)
@@ -340,7 +341,7 @@ def _digits(size: int) -> Dataset:
     return Dataset(_select(split, ~test), None, _select(split, test), tuple("0123456789"))
 
 
-def _folder(data: Any, seed: int) -> Dataset:
+def _folder(data: Any) -> Dataset:
     directory = Path(data.directory)
     has_test = (directory / "train").is_dir() and (directory / "test").is_dir()
     train = _image_files(directory / "train" if has_test else directory)
@@ -354,8 +355,8 @@ def _folder(data: Any, seed: int) -> Dataset:
     else:
         test = {}
         for name, paths in train.items():
-            purpose = f"test images of class {name}"
-            rest, drawn = _draw(len(paths), "test_fraction", data, seed, purpose)
+            # By no seed: else another seed would test on images that a run before it trained on.
+            rest, drawn = _draw(len(paths), "test_fraction", data, 0, f"test images of class {name}")
             train[name], test[name] = [paths[i] for i in rest], [paths[i] for i in drawn]
     size = data.image_size
     return Dataset(_read_images(train, size), None, _read_images(test, size), tuple(train))

@@ -63,7 +63,7 @@ def train_from(framework, config_path, overrides, resume, run_dir):
     from tandem import checkpoint, config
     from tandem.training import Run
 
-    console = Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
+    console = Console(soft_wrap=True, markup=False, highlight=False)
     if resume is None:
         resumed, own_folder = None, None
         config_path = config_path or Path(__file__).parent.parent / "configs" / "se_resnext.yaml"

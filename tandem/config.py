@@ -204,7 +204,11 @@ def _walk(location):
     return ".".join(str(key) for key in keys), group
 
 
+def cores():
+    """The numbers of the CPUs that this process may run on, as a set."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count()))
+
+
 def cpu_threads(config):
     """How many CPU threads a run may use: `threads`, or one for each core this process may run on."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return config.threads or cores
+    return config.threads or len(cores())

@@ -8,6 +8,7 @@ import os
 import platform
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,7 @@ class Run:
         self.settings = settings
         self.framework = framework
         self.folder = Path(folder)
-        self.console = console or Console(stderr=True, soft_wrap=True, markup=False, highlight=False)
+        self.console = console or Console(soft_wrap=True, markup=False, highlight=False)
         self.data = data_utils.load(settings.data, settings.seed)
         self.mean, self.deviation = data_utils.normalization(self.data.train.images, settings.data.normalization)
         self.steps_per_epoch = data_utils.steps_per_epoch(len(self.data.train.labels), settings.batch_size)
@@ -69,34 +70,29 @@ class Run:
         """Train until `epochs` are done or a signal asks to stop. True if the run is done, False if it was stopped."""
         settings = self.settings
         columns = (
-            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+            TextColumn("{task.description}"),
             BarColumn(),
             TextColumn("{task.percentage:>3.0f} %  {task.fields[speed]:,.0f} images/s"),
             TimeRemainingColumn(),
         )
         progress = Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
         with progress, _stop_request() as stop, contextlib.closing(self.recorder):
-            bar = progress.add_task(
-                "",
-                total=settings.epochs * self.steps_per_epoch,
-                completed=self.step,
-                epoch=0,
-                epochs=settings.epochs,
-                speed=0,
-            )
+            bar = progress.add_task("", total=settings.epochs * self.steps_per_epoch, speed=0)
             while self.epoch < settings.epochs:
-                progress.update(bar, epoch=self.epoch + 1)
-                whole = self._train_epoch(stop, lambda speed: progress.update(bar, completed=self.step, speed=speed))
+                epoch = f"epoch {self.epoch + 1}/{settings.epochs}"
+                progress.update(bar, description=epoch)
+                whole = self._train_epoch(stop, partial(progress.update, bar))
                 if not whole:
                     self._save()
                     return False
+                progress.update(bar, description=f"{epoch}, testing")
                 self._end_epoch()
                 if stop.is_set and self.epoch < settings.epochs:
                     return False
         return True
 
     def _train_epoch(self, stop, report):
-        """Train the rest of the epoch. False where a signal asked to stop in the middle of it."""
+        """Train the rest of the epoch, telling `report` how far. False where a signal asked to stop in the middle."""
         settings = self.settings
         fill = data_utils.fill_color(self.data.train.images)
         batches = data_utils.batches(
@@ -117,11 +113,12 @@ class Run:
                 pending.append((sums, len(batch.labels)))
                 images += len(batch.labels)
                 self.batch += 1
+                report(completed=self.step)
                 last = self.batch == self.steps_per_epoch
                 if last or self.step == 1 or self.batch % settings.log_period == 0:
                     self._collect(pending)
                     speed = images / (time.monotonic() - started)
-                    report(speed)
+                    report(speed=speed)
                     self._log(learning_rate, speed)
                     started, images = time.monotonic(), 0
                 if not last and stop.is_set:

@@ -732,7 +732,7 @@ def test_folder_split_by_a_fraction_of_each_class(tmp_path):
     train, test = parts(0)
     assert [color[2] for color in test] == [97] * 2 + [98] * 3
     assert len(set(train + test)) == 20
-    assert parts(0) == [train, test] and parts(1) != [train, test]
+    assert parts(1) == [train, test]  # no seed is tested on images that another was trained on
 
 
 def test_folder_errors_name_what_is_wrong(tmp_path):

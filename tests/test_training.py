@@ -202,6 +202,7 @@ def test_the_training_average_is_over_images_not_batches(tmp_path):
     assert record["train"]["loss"] == pytest.approx(losses / 70)
 
 
+@pytest.mark.filterwarnings("ignore:divide by zero")
 def test_a_loss_that_is_not_finite_is_an_error_that_keeps_checkpoints(tmp_path):
     with pytest.raises(UserError, match=r"loss is not finite at step .*lower optimizer\.learning_rate"):
         train(tmp_path, optimizer={"learning_rate": 1e38}, schedule={"name": "constant"})
