@@ -146,10 +146,11 @@ def _fetch(mirrors: Iterable[str], directory: Path, temporary: str) -> Path:
     from rich.console import Console
 
     pooch.get_logger().setLevel("WARNING")  # the bar says what is being fetched
-    columns = (progress.TextColumn("{task.description}"), progress.BarColumn(), progress.DownloadColumn())
+    description = progress.TextColumn("{task.description}", markup=False)
+    columns, console = (description, progress.BarColumn(), progress.DownloadColumn()), Console(stderr=True)
     failures = []
     for url in mirrors:
-        with progress.Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+        with progress.Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
             downloader = pooch.HTTPDownloader(progressbar=_DownloadBar(bars, url))
             try:
                 name, md5 = "cifar-10-python.tar.gz", f"md5:{ARCHIVE_MD5}"

@@ -168,7 +168,8 @@ def _parse(text, origin):
 
 def _one_line(error):
     """The first of pydantic's errors as one line, and how many more there are."""
-    first, *others = error.errors()
+    # An unknown key comes first: it may be a missing one, misspelt.
+    first, *others = sorted(error.errors(), key=lambda error: error["type"] != "extra_forbidden")
     key, _ = _walk(first["loc"])
     if first["type"] == "extra_forbidden":
         known = sorted(_walk(first["loc"][:-1])[1].model_fields)

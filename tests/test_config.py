@@ -100,6 +100,11 @@ def test_a_missing_key():
     assert "epochs: missing; add it" in error({key: MINIMAL[key] for key in ("network", "schedule")})
 
 
+def test_a_misspelt_key_is_named_before_the_one_that_is_missing_for_it():
+    misspelt = {"network": {"name": "se_resnext"}, "schedule": {"name": "constant"}, "epohcs": 1}
+    assert "epohcs: unknown key; did you mean epochs? (and 1 more)" in error(misspelt)
+
+
 def test_several_errors_are_one_line():
     assert error({**MINIMAL, "epochs": 0, "seed": -1}).endswith("(and 1 more)")
 
