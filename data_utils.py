@@ -94,7 +94,7 @@ def download_data(
     if not missing:
         return folder
     if archive is not None and not Path(archive).is_file():
-        raise UserError(f"data.archive: {archive} does not exist; give a CIFAR-10 .tar.gz or .tar.xz")
+        raise UserError(f"data.archive: {archive} is no file; give a CIFAR-10 .tar.gz or .tar.xz")
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=directory, prefix=".cifar-10-") as temporary:
@@ -344,7 +344,9 @@ def _digits(size: int) -> Dataset:
 
 def _folder(data: Any) -> Dataset:
     directory = Path(data.directory)
-    has_test = (directory / "train").is_dir() and (directory / "test").is_dir()
+    has_test = (directory / "test").is_dir()
+    if has_test != (directory / "train").is_dir():
+        raise UserError(f"data.directory: {directory} holds one of train/ and test/, but not the other; add it")
     train = _image_files(directory / "train" if has_test else directory)
     if len(train) < 2:
         raise UserError(f"data.directory: {directory} holds {len(train)} class folders, but two are needed")

@@ -7,7 +7,7 @@ ResNeXt: Xie et al. 2017, arXiv:1611.05431. Squeeze-and-excitation: Hu et al. 20
 
 from tandem.layers_paddle import BatchNorm2D, Conv2D, Residual, SqueezeExcitation, global_average_pool
 
-from paddle import nn  # isort: skip  after Tandem's layers, which set what it reads as it loads
+from paddle import nn  # isort: skip  after Tandem's layers: they set environment variables that it reads on import
 
 
 class SE_ResNeXt(nn.Layer):

@@ -7,7 +7,7 @@ ResNeXt: Xie et al. 2017, arXiv:1611.05431. Squeeze-and-excitation: Hu et al. 20
 
 from tandem.layers_tensorflow import BatchNorm2D, Conv2D, Residual, SqueezeExcitation, global_average_pool, register
 
-import tensorflow as tf  # isort: skip  after Tandem's layers, which set what it reads as it loads
+import tensorflow as tf  # isort: skip  after Tandem's layers: they set environment variables that it reads on import
 
 
 @register

@@ -6,8 +6,9 @@ What is compared, each in a process of its own, in turn, so that a noisy hour is
     stock           the network of stock_*.py in Keras' `fit` or Paddle's `Model.fit`, for a user who sets nothing
     stock_settings  the same, with the threads, variables and kernels that Tandem chooses: the rest is the network
 
-A step is forward, backward, update and metrics. Neither side's time has the making of batches in it; Tandem's has the
-normalisation, which the stock loops get done. All compute in float32, on the same device.
+A step is forward, backward, update and metrics. Batches lie ready in memory on both sides; Keras' time has their
+fetching in it (next to nothing on a CPU), and Tandem's their normalisation, which is done beforehand for the stock
+loops. All compute in float32, on the same device.
 """
 
 import importlib
@@ -54,8 +55,8 @@ def benchmark(paths, frameworks, batch_size, steps, rounds, console):
         console: a rich Console for the progress bar.
 
     Returns:
-        A dict for JSON: `machine`, `batch_size`, `steps`, `rounds`; `results`, one a config and framework, with the
-        `seconds` of every step and the median `images_per_second` of each variant, and the `speedup` of Tandem over
+        A dict for JSON: `machine`, `batch_size`, `steps`, `rounds`; `results`, one for each config and framework, with
+        the `seconds` of every step and the median `images_per_second` of each variant, and the `speedup` of Tandem over
         the others; `pipeline`, augmented images/s on one core.
 
     Raises:

@@ -7,7 +7,6 @@ JSON metadata: config, position, metrics, versions, class names, and a digest of
 import hashlib
 import json
 import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from tandem.errors import UserError
 
 FORMAT = 1
 BEST = "best.safetensors"
+UNFINISHED = ".unfinished-"
 
 
 def write(path, arrays, metadata):
@@ -34,15 +34,15 @@ def write(path, arrays, metadata):
     content = save(arrays, {"tandem": text, "digest": _digest(arrays, text)})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        temporary = path.with_name(f"{UNFINISHED}{path.name}")
         try:
-            with os.fdopen(descriptor, "wb") as file:
+            with temporary.open("wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
         except BaseException:
-            os.unlink(temporary)
+            temporary.unlink(missing_ok=True)
             raise
         _sync_folder(path.parent)
     except OSError as error:
@@ -101,10 +101,15 @@ def newest(folder, warn):
     raise UserError(f"{folder}: no whole checkpoint to resume from; start a new run without --resume")
 
 
-def prune(folder, keep):
-    """Delete all but the newest `keep` checkpoints; the best stays."""
-    for path in newest_first(folder)[keep:]:
-        path.unlink(missing_ok=True)
+def prune(folder, step, keep):
+    """Delete all but the `keep` newest checkpoints up to `step`; the best stays.
+
+    Any past `step` were damaged, or the run would have been resumed from them. What a kill left unfinished goes, too.
+    """
+    upto = [path for path in newest_first(folder) if path.name <= file_name(step)]
+    for path in (*Path(folder).glob(f"{UNFINISHED}*"), *newest_first(folder)):
+        if path not in upto[:keep]:
+            path.unlink(missing_ok=True)
 
 
 def _digest(arrays, text):
@@ -117,7 +122,9 @@ def _digest(arrays, text):
 
 
 def _sync_folder(folder):
-    """A rename is on the disk only when its folder is."""
+    """A rename is on the disk only when its folder is. Windows cannot open one."""
+    if os.name == "nt":
+        return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -10,11 +10,14 @@ from tandem.errors import UserError
 
 
 def run(app):
-    """Run a typer app or function. A `UserError` becomes one line on stderr and exit code 2."""
+    """Run a typer app. A `UserError`, or a file that cannot be had, becomes one line on stderr and exit code 2."""
     try:
         app()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        print(f"error: {error.filename}: {error.strerror}; check the path and its permissions", file=sys.stderr)
         sys.exit(2)
 
 
@@ -38,10 +41,10 @@ def train_script(framework):
         ] = None,
         resume: Annotated[
             Path | None,
-            typer.Option(help="A run folder, to go on from its newest whole checkpoint; or one checkpoint."),
+            typer.Option(help="A run folder, to go on in it from its newest whole checkpoint; or one checkpoint."),
         ] = None,
         run_dir: Annotated[
-            Path | None, typer.Option(help="Where to write. Default: a new folder in runs/, or the resumed one.")
+            Path | None, typer.Option(help="Where to write. Default: a new folder in runs/, or the resumed run's.")
         ] = None,
         device: Annotated[str | None, typer.Option(help="auto, cpu, gpu or gpu:N; short for -o device=...")] = None,
     ):
@@ -65,25 +68,25 @@ def train_from(framework, config_path, overrides, resume, run_dir):
 
     console = Console(soft_wrap=True, markup=False, highlight=False)
     if resume is None:
-        resumed, own_folder = None, None
+        resumed = None
         config_path = config_path or Path(__file__).parent.parent / "configs" / "se_resnext.yaml"
         settings = config.load(config_path, overrides)
         run_dir = run_dir or _new_folder(f"{config_path.stem}-{framework}")
     else:
         if resume.is_dir():
-            own_folder = resume
             resumed = checkpoint.newest(resume / "checkpoints", lambda line: console.print(f"warning: {line}"))
+            run_dir = run_dir or resume
         else:
-            own_folder = resume.absolute().parent.parent
             resumed = (resume, *checkpoint.read(resume))
+            run_dir = run_dir or _new_folder(f"{resume.stem}-{framework}")
         path, _, metadata = resumed
         if config_path:
             settings = config.load(config_path, overrides)
         else:
             settings = config.check(config.overridden(metadata["config"], overrides), str(path))
-        run_dir = run_dir or own_folder
-    if run_dir != own_folder and (run_dir / "metrics.jsonl").exists():
-        raise UserError(f"{run_dir}: holds a run already; --resume it, or choose another --run-dir")
+    goes_on = resume is not None and run_dir.resolve() == resume.resolve()
+    if not goes_on and run_dir.is_dir() and any(run_dir.iterdir()):
+        raise UserError(f"{run_dir}: holds something already; --resume it if it is a run, or choose another --run-dir")
 
     training = Run(settings, framework, run_dir, resumed, console)
     if resumed:

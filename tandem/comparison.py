@@ -1,5 +1,6 @@
 """Finished runs side by side."""
 
+import math
 from pathlib import Path
 from statistics import median
 
@@ -48,13 +49,19 @@ def _of_last_epoch(part, name):
     return figure
 
 
+def _first_loss(records):
+    """NaN where the run went on from a checkpoint of another."""
+    return records[0]["loss"] if records[0]["step"] == 1 else math.nan
+
+
 def _speed(records):
-    """The first log line's speed is that of compiling."""
-    return median(record["images_per_second"] for record in records[1:] if record["kind"] == "batch")
+    """The first log line's speed is that of compiling, so it counts only where there is no other."""
+    speeds = [record["images_per_second"] for record in records if record["kind"] == "batch"]
+    return median(speeds[1:] or speeds)
 
 
 FIGURES = (
-    ("loss of the first step", ".7f", lambda records: records[0]["loss"]),
+    ("loss of the first step", ".7f", _first_loss),
     ("training loss, last epoch", ".4f", _of_last_epoch("train", "loss")),
     ("test loss, last epoch", ".4f", _of_last_epoch("test", "loss")),
     ("test accuracy, last epoch", ".2%", _of_last_epoch("test", "accuracy")),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 import yaml
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, field_validator
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, field_validator
 
 import data_utils
 from tandem.errors import UserError
@@ -35,7 +35,7 @@ class Data(Settings):
     directory: str = Field(".", description="the folder that holds (or shall hold) cifar-10-batches-py, or your images")
     archive: str | None = Field(None, description="a local cifar-10-python.tar.gz or .tar.xz, in place of the download")
     mirrors: tuple[str, ...] = Field(
-        data_utils.MIRRORS, description="addresses of cifar-10-python.tar.gz, tried in order"
+        data_utils.MIRRORS, min_length=1, description="addresses of cifar-10-python.tar.gz, tried in order"
     )
     verify: bool = Field(True, description="check the md5 of each CIFAR-10 file")
     image_size: Annotated[int, Field(ge=8, le=512)] = Field(
@@ -62,7 +62,7 @@ class Optimizer(Settings):
     learning_rate: PositiveFloat = Field(0.1, description="the base learning rate; the schedule multiplies it")
     momentum: Annotated[Float32, Field(ge=0, lt=1)] = Field(0.9, description="momentum; 0 is plain gradient descent")
     nesterov: bool = Field(False, description="Nesterov's form of momentum")
-    weight_decay: Annotated[Float32, Field(ge=0)] = Field(5e-4, description="L2 factor, added to the gradient")
+    weight_decay: Annotated[Float32, Field(ge=0, lt=1)] = Field(5e-4, description="L2 factor, added to the gradient")
 
 
 class Checkpoints(Settings):
@@ -89,7 +89,7 @@ class Config(Settings):
         "float32", description="what convolutions and products are computed in; the 16-bit ones keep float32 weights"
     )
     device: str = Field("auto", description="auto (a GPU if there is one), cpu, gpu, or gpu:N")
-    threads: NonNegativeInt = Field(0, description="CPU threads; 0 for one a core")
+    threads: Annotated[int, Field(ge=0, le=1024)] = Field(0, description="CPU threads; 0 for one a core")
     tf32: bool = Field(False, description="let a GPU compute float32 products in TF32")
     log_period: PositiveInt = Field(50, description="batches between two log lines")
     checkpoints: Checkpoints = Field(Checkpoints(), description="when checkpoints are written")
@@ -159,10 +159,10 @@ def save(config, path):
 def _parse(text, origin):
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}: " if mark else ""
-        what = getattr(error, "problem", None) or "not readable"
+        what = getattr(error, "problem", None) or str(error)
         raise UserError(f"{origin}: {where}not YAML ({what}); correct it there") from error
 
 

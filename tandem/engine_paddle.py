@@ -11,7 +11,7 @@ from tandem.initializers import initial_state
 from tandem.layers_paddle import set_threads
 from tandem.loss_scale import GROWTH_STEPS, INITIAL_SCALE
 
-import paddle  # isort: skip  after Tandem's layers, which set what it reads as it loads
+import paddle  # isort: skip  after Tandem's layers: they set environment variables that it reads on import
 
 CANONICAL = {"_mean": "running_mean", "_variance": "running_var"}
 """Paddle's names of tensors, where they differ from the canonical ones."""
@@ -41,6 +41,13 @@ def configure(config):
             f"precision: Paddle does not compute in {config.precision} on this {'GPU' if gpu else 'CPU'}, "
             "it only says so and uses float32; set precision: float32"
         )
+    if gpu:
+        if not config.tf32:
+            # Off in every CUDA library, whatever asks for it; they read it as the first handle is made.
+            os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
+        paddle.base.core.set_cublas_switch(config.tf32)
+        paddle.base.core.set_cudnn_switch(config.tf32)
+        paddle.set_flags({"FLAGS_cudnn_deterministic": True, "FLAGS_cudnn_exhaustive_search": False})
     paddle.device.set_device(f"gpu:{index}" if gpu else "cpu")
     threads = cpu_threads(config)
     set_threads(threads)
@@ -54,9 +61,6 @@ def configure(config):
         "layout": "NCHW",
     }
     if gpu:
-        # Only this variable reaches every cuDNN call; cuDNN reads it when the first of them makes its handle.
-        os.environ["NVIDIA_TF32_OVERRIDE"] = "1" if config.tf32 else "0"
-        paddle.set_flags({"FLAGS_cudnn_deterministic": True, "FLAGS_cudnn_exhaustive_search": False})
         allocator = paddle.get_flags("FLAGS_allocator_strategy")["FLAGS_allocator_strategy"]
         record |= {
             "name": paddle.device.cuda.get_device_name(index),
@@ -127,7 +131,7 @@ class Engine:
         self.load_state({**self.state(), **weights}, "initial weights")
 
     def train_step(self, batch, learning_rate):
-        """One step on `batch`. Float64 [3], maybe still being computed: sum of losses, right, right in the top 5.
+        """One step on `batch`. Returns float64 [3], maybe not computed yet: sum of losses, hits, hits in the top 5.
 
         d = g + weight_decay*w; v = momentum*v + d; w -= learning_rate*v, with Nesterov learning_rate*(d + momentum*v).
         """

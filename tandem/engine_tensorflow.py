@@ -9,7 +9,7 @@ from tandem.initializers import initial_state
 from tandem.layers_tensorflow import set_threads
 from tandem.loss_scale import GROWTH_STEPS, INITIAL_SCALE
 
-import tensorflow as tf  # isort: skip  after Tandem's layers, which set what it reads as it loads
+import tensorflow as tf  # isort: skip  after Tandem's layers: they set environment variables that it reads on import
 
 CANONICAL = {
     "kernel": "weight",
@@ -115,7 +115,7 @@ class Engine:
         self.load_state({**self.state(), **weights}, "initial weights")
 
     def train_step(self, batch, learning_rate):
-        """One step on `batch`. Float64 [3], maybe still being computed: sum of losses, right, right in the top 5.
+        """One step on `batch`. Returns float64 [3], maybe not computed yet: sum of losses, hits, hits in the top 5.
 
         d = g + weight_decay*w; v = momentum*v + d; w -= learning_rate*v, with Nesterov learning_rate*(d + momentum*v).
         """

@@ -19,6 +19,9 @@ _cpu = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else 
 if "AuthenticAMD" in _cpu and " avx2 " in _cpu:
     os.environ.setdefault("MKL_DEBUG_CPU_TYPE", "5")
 
+# How Paddle's GPU memory grows; read as it loads.
+os.environ.setdefault("FLAGS_allocator_strategy", "auto_growth")
+
 # Paddle says this in every run.
 warnings.filterwarnings("ignore", message="When training, we now always track global mean and variance")
 

@@ -147,15 +147,15 @@ class Residual(tf.keras.layers.Layer):
         self.body = body
         self.in_channels = in_channels
         self.out_channels = out_channels
+        self.extra_channels = (out_channels - in_channels) // 2
 
     def call(self, x, training=False):
         """[N, H, W, in_channels] to [N, H or ceil(H/2), W or ceil(W/2), out_channels]."""
         shortcut = x
-        extra_channels = (self.out_channels - self.in_channels) // 2
-        if extra_channels:
+        if self.extra_channels:
             # "SAME" here means that at an odd edge the window is cut, and only what is in the image is averaged.
             shortcut = tf.nn.avg_pool2d(x, 2, strides=2, padding="SAME")
-            shortcut = tf.pad(shortcut, [[0, 0], [0, 0], [0, 0], [extra_channels, extra_channels]])
+            shortcut = tf.pad(shortcut, [[0, 0], [0, 0], [0, 0], [self.extra_channels, self.extra_channels]])
         return tf.nn.relu(self.body(x, training=training) + shortcut)
 
     def get_config(self):

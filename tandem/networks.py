@@ -33,6 +33,11 @@ class SEResNeXt(Settings):
                     f"out_dims: {after} follows {before}, but the identity shortcut can only keep "
                     f"the width or double it; use {before} or {2 * before}"
                 )
+            if after != before and before % 2:
+                raise ValueError(
+                    f"out_dims: {before} is odd, so the shortcut to {after} cannot be padded alike on both sides; "
+                    "use even widths"
+                )
         if min(self.out_dims) < self.reduction_ratio:
             raise ValueError(
                 f"reduction_ratio: {self.reduction_ratio} leaves no channel of {min(self.out_dims)}; lower it"

@@ -1,5 +1,6 @@
 """Pictures of training, drawn with matplotlib from the records of metrics.jsonl."""
 
+import itertools
 from pathlib import Path
 
 from matplotlib.figure import Figure
@@ -17,7 +18,7 @@ def draw_curves(runs, path):
     """
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     loss_axes, error_axes = figure.subplots(1, 2)
-    for (label, records), color in zip(runs.items(), COLORS, strict=False):
+    for (label, records), color in zip(runs.items(), itertools.cycle(COLORS), strict=False):
         batches = [record for record in records if record["kind"] == "batch"]
         epochs = [record for record in records if record["kind"] == "epoch"]
         passes = [record["position"] for record in batches]
@@ -36,7 +37,7 @@ def draw_curves(runs, path):
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
     try:
-        figure.savefig(path, dpi=120)
+        figure.savefig(path, dpi=120, format="png")
     except OSError as error:
         raise UserError(
             f"{Path(path)}: cannot be written ({error.strerror}); free room or choose another folder"

@@ -5,26 +5,35 @@ import json
 import os
 from pathlib import Path
 
-from tensorboardX import SummaryWriter
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.summary import scalar
 
 from tandem.errors import UserError
 from tandem.plots import draw_curves
 
 
 def read_metrics(path):
-    """The records of a metrics.jsonl, oldest first. A last line that was cut off by a kill is left out."""
+    """The records of a metrics.jsonl, oldest first. A last line that was cut off by a kill is left out.
+
+    Raises:
+        UserError: another line is not JSON.
+    """
     if not Path(path).exists():
         return []
     lines = Path(path).read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    try:
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: holds a line that is not JSON ({error}); remove it") from error
 
 
 class Recorder:
     """Appends records to `folder`/metrics.jsonl and the same figures to TensorBoard's events.
 
     A record is a dict with `kind` ("batch" or "epoch"), `epoch` (from 1), `step` (training steps done) and `time`
-    (seconds since 1970). With `last_step`, records past it are cut off first, in both places: they are from a run that
-    went on beyond the checkpoint it is now resumed from.
+    (seconds since 1970). Records past `last_step` are cut off first, in both places: they are from a run that went on
+    beyond the checkpoint it is now resumed from.
 
     Raises:
         UserError: the folder cannot be written.
@@ -42,42 +51,45 @@ class Recorder:
             for events in self.folder.glob("events.out.tfevents.*"):
                 events.unlink()
             self._file = path.open("a", encoding="utf-8")
+            # Written anew from the records, so that events and metrics cannot disagree. Not by SummaryWriter: its
+            # thread dies on a full disk, and then the run waits for it for ever.
+            self._events = EventsWriter(str(self.folder / "events"))
+            for record in self.records:
+                self._add_events(record)
         except OSError as error:
             raise UserError(f"{path}: cannot be written ({error.strerror}); choose another --run-dir") from error
-        # Written anew from the records, so that events and metrics cannot disagree.
-        self._events = SummaryWriter(str(self.folder), flush_secs=30)
-        for record in self.records:
-            self._add_events(record)
 
     def add(self, record):
         """Append one record."""
         try:
             self._file.write(json.dumps(record) + "\n")
             self._file.flush()
+            self._add_events(record)
+            if record["kind"] == "epoch":
+                self._events.flush()
         except OSError as error:
             raise UserError(
                 f"{self._file.name}: cannot be written ({error.strerror}); free room and --resume"
             ) from error
         self.records.append(record)
-        self._add_events(record)
 
     def draw(self):
         """Draw curves.png."""
         draw_curves({self.label: self.records}, self.folder / "curves.png")
 
     def close(self):
-        """Write out what is buffered."""
-        self._file.close()
-        with contextlib.suppress(OSError):  # on a full disk; --resume writes the events anew from the metrics
-            self._events.close()
+        """Write out what is buffered. What a full disk does not take, --resume writes anew."""
+        for file in (self._file, self._events):
+            with contextlib.suppress(OSError):
+                file.close()
 
     def _add_events(self, record):
         if record["kind"] == "batch":
-            figures = {
-                f"batch/{name}": record[name] for name in ("loss", "accuracy", "learning_rate", "images_per_second")
-            }
+            names = ("loss", "accuracy", "learning_rate", "images_per_second")
+            figures = {f"batch/{name}": record[name] for name in names}
         else:
             parts = [part for part in ("train", "validation", "test") if part in record]
             figures = {f"{name}/{part}": record[part][name] for part in parts for name in ("loss", "accuracy", "top5")}
         for name, figure in figures.items():
-            self._events.add_scalar(name, figure, record["step"], walltime=record["time"])
+            event = Event(wall_time=record["time"], step=record["step"], summary=scalar(name, figure))
+            self._events.write_event(event)

@@ -4,11 +4,12 @@ import math
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveInt
 
 from tandem.settings import Settings
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
+Drop = Annotated[float, Field(gt=0, le=1)]
 
 
 class Schedule(Settings):
@@ -36,7 +37,7 @@ class Step(Schedule):
 
     name: Literal["step"] = Field(description="the schedule")
     every_epochs: PositiveInt = Field(30, description="epochs between two drops")
-    gamma: PositiveFloat = Field(0.1, description="what the learning rate is multiplied with at each drop")
+    gamma: Drop = Field(0.1, description="what the learning rate is multiplied with at each drop")
 
     def factor(self, epoch, epochs, samples):
         """See `Schedule.factor`."""
@@ -47,7 +48,7 @@ class DiscreteExponential(Schedule):
     """lr0 * a^floor(n/b) after n samples: `learning_rate_schedule='discexp'` of PaddlePaddle's first tutorials."""
 
     name: Literal["discexp"] = Field(description="the schedule")
-    a: PositiveFloat = Field(0.1, description="what the learning rate is multiplied with at each drop")
+    a: Drop = Field(0.1, description="what the learning rate is multiplied with at each drop")
     b: PositiveInt = Field(5_000_000, description="samples between two drops")
 
     def factor(self, epoch, epochs, samples):
@@ -85,13 +86,13 @@ class OneCycle(Schedule):
 AnySchedule = Annotated[Constant | Step | DiscreteExponential | Cosine | OneCycle, Field(discriminator="name")]
 
 
-def learning_rate(schedule, base, step, steps_per_epoch, epochs, batch_size):
-    """The learning rate of training step `step` (from 0), as a float that float32 holds exactly.
+def learning_rate(schedule, base, step, steps_per_epoch, epochs, samples):
+    """The learning rate of training step `step` (from 0) after `samples` images, as a float that float32 holds exactly.
 
     Rounded because Paddle passes it to float32 parameters as float32; both frameworks must use the same number.
     """
     epoch = step / steps_per_epoch
-    factor = schedule.factor(epoch, epochs, step * batch_size)
+    factor = schedule.factor(epoch, epochs, samples)
     if epoch < schedule.warmup_epochs:
         factor *= (step + 1) / (schedule.warmup_epochs * steps_per_epoch)
-    return float(np.float32(base * min(factor, 1.0)))
+    return float(np.float32(base * factor))

@@ -1,7 +1,8 @@
 """The state of a run as a dict from canonical name to NumPy array, the same for both frameworks.
 
-`features.first.conv.weight` (OIHW), `....bn.weight`, `.bias`, `.running_mean`, `.running_var`, `fc.weight` ([in, out]),
-`fc.bias`; `velocity/<parameter>` for each parameter; with float16 also `loss_scale/scale` and `loss_scale/good_steps`.
+`conv.weight` (OIHW), `bn.weight`, `bn.bias`, `bn.running_mean`, `bn.running_var`, `fc.weight` ([in, out]), `fc.bias`,
+each behind the path of its block, such as `features.stage1.block2.`; `velocity/<parameter>` for each parameter; with
+float16 also `loss_scale/scale` and `loss_scale/good_steps`.
 Names pair the twins, never order.
 """
 

@@ -4,7 +4,6 @@ import contextlib
 import importlib
 import json
 import math
-import os
 import platform
 import signal
 import time
@@ -19,6 +18,19 @@ import data_utils
 from tandem import checkpoint, config, schedules
 from tandem.errors import UserError
 from tandem.recorder import Recorder
+
+SAME_ON_RESUME = (
+    "seed",
+    "batch_size",
+    "data.source",
+    "data.image_size",
+    "data.test_fraction",
+    "data.validation_fraction",
+    "data.normalization",
+)
+"""Settings that decide which images a run trains on, and when."""
+
+LOWER = "lower optimizer.learning_rate or add schedule.warmup_epochs. Earlier checkpoints are as they were"
 
 
 class Run:
@@ -55,10 +67,13 @@ class Run:
         self.best = {"accuracy": -1.0, "epoch": 0}
         if resumed is not None:
             self._resume(*resumed)
-        _make_folder(self.folder)
-        config.save(settings, self.folder / "config.yaml")
-        environment = self.engine.record | {"versions": self._versions(), "machine": platform.platform()}
-        (self.folder / "environment.json").write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            config.save(settings, self.folder / "config.yaml")
+            environment = self.engine.record | {"versions": self._versions(), "machine": platform.platform()}
+            (self.folder / "environment.json").write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another --run-dir") from error
         self.recorder = Recorder(self.folder, framework, self.step if resumed is not None else -1)
 
     @property
@@ -77,7 +92,8 @@ class Run:
         )
         progress = Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
         with progress, _stop_request() as stop, contextlib.closing(self.recorder):
-            bar = progress.add_task("", total=settings.epochs * self.steps_per_epoch, speed=0)
+            total = settings.epochs * self.steps_per_epoch
+            bar = progress.add_task("", total=total, completed=self.step, speed=0)
             while self.epoch < settings.epochs:
                 epoch = f"epoch {self.epoch + 1}/{settings.epochs}"
                 progress.update(bar, description=epoch)
@@ -138,7 +154,7 @@ class Run:
             self.step,
             self.steps_per_epoch,
             settings.epochs,
-            settings.batch_size,
+            self.epoch * len(self.data.train.labels) + self.batch * settings.batch_size,
         )
 
     def _collect(self, pending):
@@ -149,10 +165,7 @@ class Run:
             self.window_sums += sums
         pending.clear()
         if not math.isfinite(self.epoch_sums[0]):
-            raise UserError(
-                f"training: the loss is not finite at step {self.step}; lower optimizer.learning_rate or add "
-                "schedule.warmup_epochs. Earlier checkpoints are as they were"
-            )
+            raise UserError(f"training: the loss is not finite at step {self.step}; {LOWER}")
 
     def _log(self, learning_rate, speed):
         window = _averages(self.window_sums)
@@ -178,13 +191,15 @@ class Run:
         self.epoch, self.batch = self.epoch + 1, 0
         self.epoch_sums, self.window_sums = np.zeros(4), np.zeros(4)
         self.recorder.add(record)
-        self.recorder.draw()
-
         judged = record.get("validation", record["test"])
         improved = judged["accuracy"] > self.best["accuracy"]
         if improved:
             self.best = {"accuracy": judged["accuracy"], "epoch": self.epoch}
         self._save(record, improved)
+        try:
+            self.recorder.draw()
+        except UserError as error:
+            self.console.print(f"warning: {error}")
         parts = [
             "{} loss {loss:.4f}, accuracy {accuracy:.2%}, top-5 {top5:.2%}".format(part, **record[part])
             for part in ("train", "validation", "test")
@@ -201,6 +216,9 @@ class Run:
     def _save(self, metrics=None, best=False):
         folder = self.folder / "checkpoints"
         arrays = self.engine.state()
+        broken = [name for name, array in arrays.items() if not np.isfinite(array).all()]
+        if broken:
+            raise UserError(f"training: {broken[0]} is not finite at step {self.step}; {LOWER}")
         arrays |= {"preprocessing/mean": self.mean, "preprocessing/deviation": self.deviation}
         metadata = {
             "config": self.settings.model_dump(mode="json"),
@@ -216,25 +234,30 @@ class Run:
             "versions": self._versions(),
             "class_names": self.data.class_names,
         }
-        checkpoint.write(folder / checkpoint.file_name(self.step), arrays, metadata)
-        if best:
+        if best:  # first, so that a kill between the two only repeats the epoch
             checkpoint.write(folder / checkpoint.BEST, arrays, metadata)
-        checkpoint.prune(folder, self.settings.checkpoints.keep)
+        checkpoint.write(folder / checkpoint.file_name(self.step), arrays, metadata)
+        checkpoint.prune(folder, self.step, self.settings.checkpoints.keep)
 
     def _resume(self, path, arrays, metadata):
         mean, deviation = arrays.pop("preprocessing/mean"), arrays.pop("preprocessing/deviation")
         if tuple(metadata["class_names"]) != self.data.class_names:
             raise UserError(f"{path}: its classes are not those of the configured data; use the data it was made with")
+        then, now = metadata["config"], self.settings.model_dump(mode="json")
+        for keys in SAME_ON_RESUME:
+            before, after = then, now
+            for key in keys.split("."):
+                before, after = before[key], after[key]
+            if before != after:
+                raise UserError(f"{path}: was made with {keys}: {before}, not {after}; a run keeps its own")
+        if not (np.array_equal(mean, self.mean) and np.array_equal(deviation, self.deviation)):
+            raise UserError(f"{path}: was made with other training images; use the same ones")
         self.engine.load_state(arrays, str(path))
-        same = np.array_equal(mean, self.mean) and np.array_equal(deviation, self.deviation)
-        if not same or metadata["steps_per_epoch"] != self.steps_per_epoch:
-            raise UserError(
-                f"{path}: was made with other training images, normalization or batch_size; use the same ones"
-            )
         self.epoch, self.batch = metadata["epoch"], metadata["batch"]
         self.epoch_sums = np.array(metadata["epoch_sums"])
         self.window_sums = np.array(metadata["window_sums"])
-        self.best = metadata["best"]
+        if Path(path).resolve().parent.parent == self.folder.resolve():
+            self.best = metadata["best"]  # a new folder has no best checkpoint yet
 
     def _versions(self):
         return {
@@ -249,15 +272,6 @@ def _averages(sums):
     return {"loss": losses / images, "accuracy": right / images, "top5": right_in_5 / images}
 
 
-def _make_folder(folder):
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise PermissionError(None, "not writable")
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another --run-dir") from error
-
-
 class _Stop:
     is_set = False
 
@@ -268,15 +282,17 @@ def _stop_request():
     stop = _Stop()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
-    def request(number, frame):
-        stop.is_set = True
+    def restore():
         for number, handler in before.items():
             signal.signal(number, handler)
+
+    def request(number, frame):
+        stop.is_set = True
+        restore()
 
     for number in before:
         signal.signal(number, request)
     try:
         yield stop
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        restore()

@@ -89,7 +89,9 @@ def test_pruning_keeps_the_newest_and_the_best(path):
     for step in (8, 9, 10_000_000):
         checkpoint.write(path.parent / checkpoint.file_name(step), ARRAYS, {})
     checkpoint.write(path.parent / checkpoint.BEST, ARRAYS, {})
-    checkpoint.prune(path.parent, 2)
+    (path.parent / f"{checkpoint.UNFINISHED}{checkpoint.file_name(11)}").touch()
+    checkpoint.write(path.parent / checkpoint.file_name(20_000_000), ARRAYS, {})  # skipped as damaged, say
+    checkpoint.prune(path.parent, 10_000_000, 2)
     left = {file.name for file in path.parent.iterdir()}
     assert left == {checkpoint.BEST, checkpoint.file_name(9), checkpoint.file_name(10_000_000)}
 

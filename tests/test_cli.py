@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from tandem import cli
+from tandem import checkpoint, cli
 from tandem.errors import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -47,7 +47,38 @@ def test_errors_that_need_no_framework(tmp_path, monkeypatch):
 
 def test_an_old_run_is_not_overwritten(tmp_path):
     (tmp_path / "metrics.jsonl").touch()
-    assert "holds a run already" in refused(run_dir=tmp_path)
+    assert "holds something already" in refused(run_dir=tmp_path)
+
+
+def test_a_single_checkpoint_goes_on_in_a_new_folder_only(tmp_path, monkeypatch):
+    from tandem import training
+    from tandem.config import load
+
+    made = []
+    monkeypatch.setattr(training, "Run", lambda *arguments: made.append(arguments) or sys.exit(0))
+    monkeypatch.chdir(tmp_path)
+    metadata = {"config": load(CONFIG).model_dump(mode="json"), "framework": "paddle", "epoch": 1, "batch": 0}
+    old = tmp_path / "old" / "checkpoints" / checkpoint.file_name(5)
+    checkpoint.write(old, {}, metadata)
+    with pytest.raises(SystemExit):
+        cli.train_from("paddle", None, [], old, None)
+    assert made[0][2] == Path("runs/step-000000005-paddle")
+    assert "holds something already" in refused(config=None, resume=old, run_dir=tmp_path / "old")
+    with pytest.raises(SystemExit):
+        cli.train_from("paddle", None, [], tmp_path / "old", tmp_path / "old" / ".." / "old")
+
+
+def test_a_file_that_cannot_be_had_is_one_line(capsys, monkeypatch):
+    def fail():
+        raise PermissionError(13, "Permission denied", "data_batch_1")
+
+    app = cli.make_app()
+    app.command()(fail)
+    monkeypatch.setattr(sys, "argv", ["x"])
+    with pytest.raises(SystemExit) as stopped:
+        cli.run(app)
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == "error: data_batch_1: Permission denied; check the path and its permissions\n"
 
 
 def test_no_network_and_no_data(tmp_path, monkeypatch):

@@ -84,6 +84,10 @@ def test_settings_are_frozen_and_described():
         ({"schedule": {}}, "schedule.name: missing; add it"),
         ({"network": {"name": "alexnett"}}, "network.name: should be 'se_resnext', not 'alexnett'"),
         ({"network": {"name": "se_resnext", "out_dims": [64, 96]}}, "network: out_dims: 96 follows 64"),
+        ({"network": {"name": "se_resnext", "out_dims": [15, 30]}}, "out_dims: 15 is odd"),
+        ({"threads": 10**10}, "threads: should be less than or equal to 1024"),
+        ({"schedule": {"name": "step", "gamma": 1e300}}, "schedule.gamma: should be less than or equal to 1"),
+        ({"data": {"mirrors": []}}, "data.mirrors: "),
         ({"network": {"name": "se_resnext", "out_dims": [2]}}, "network: reduction_ratio: 4 leaves no channel of 2"),
         ({"device": "tpu"}, "device: use auto, cpu, gpu or gpu:N, not 'tpu'"),
         ({"device": "gpu:x"}, "device: use auto, cpu, gpu or gpu:N"),
@@ -117,6 +121,9 @@ def test_several_errors_are_one_line():
         ("- 1\n- 2", "not a config"),
         ("", "not a config"),
         ("\x00", "not YAML"),
+        ("seed: 2020-13-45", "not YAML"),
+        ("a: !!float x", "not YAML"),
+        ("[" * 5000, "not YAML"),
     ],
 )
 def test_files_that_are_no_config(tmp_path, text, expected):

@@ -542,7 +542,7 @@ def test_a_truncated_archive_is_refused_and_nothing_is_left(tmp_path, edition, m
 
 
 def test_other_bad_archives_are_refused(tmp_path, edition):
-    with fails("data.archive: .*absent does not exist"):
+    with fails("data.archive: .*absent is no file"):
         data_utils.download_data(tmp_path, tmp_path / "absent")
     text = tmp_path / "text"
     text.write_text("no archive\n" * 1000)

@@ -56,13 +56,35 @@ def losses(folder):
     return [record["loss"] for record in read_metrics(folder / "metrics.jsonl") if record["kind"] == "batch"]
 
 
-@pytest.mark.parametrize("framework", SCRIPTS)
-def test_killed_in_mid_epoch_and_resumed_it_ends_with_the_same_bits(framework, config, tmp_path):
-    whole, killed = tmp_path / "whole", tmp_path / "killed"
-    process = start(framework, "--config", config, "--run-dir", whole)
+@pytest.fixture(scope="module", params=SCRIPTS)
+def whole(request, config, tmp_path_factory):
+    """A framework and the folder of an uninterrupted run in it."""
+    folder = tmp_path_factory.mktemp(request.param)
+    process = start(request.param, "--config", config, "--run-dir", folder)
     _, errors = process.communicate()
     assert process.returncode == 0, errors
+    return request.param, folder
 
+
+def test_killed_after_an_epoch_and_resumed_it_ends_with_the_same_bits(whole, config, tmp_path):
+    framework, whole = whole
+    killed = tmp_path / "killed"
+    process = start(framework, "--config", config, "--run-dir", killed, "-o", "checkpoints.every_minutes=1000")
+    wait_for_step(process, killed, 12)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert last_weights(killed)[1]["step"] == 12 and last_weights(killed)[1]["batch"] == 0
+
+    process = start(framework, "--resume", killed)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert last_weights(killed)[0] == last_weights(whole)[0]
+    assert losses(killed) == losses(whole)
+
+
+def test_killed_in_mid_epoch_and_resumed_it_ends_with_the_same_bits(whole, config, tmp_path):
+    framework, whole = whole
+    killed = tmp_path / "killed"
     process = start(framework, "--config", config, "--run-dir", killed)
     wait_for_step(process, killed, 15)
     process.send_signal(signal.SIGKILL)

@@ -12,7 +12,7 @@ STEPS_PER_EPOCH, EPOCHS, BATCH = 10, 100, 50
 
 
 def rate(schedule, step, base=0.1):
-    return schedules.learning_rate(schedule, base, step, STEPS_PER_EPOCH, EPOCHS, BATCH)
+    return schedules.learning_rate(schedule, base, step, STEPS_PER_EPOCH, EPOCHS, step * BATCH)
 
 
 def test_step_divides_by_ten_every_thirty_epochs():

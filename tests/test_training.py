@@ -208,12 +208,62 @@ def test_a_loss_that_is_not_finite_is_an_error_that_keeps_checkpoints(tmp_path):
         train(tmp_path, optimizer={"learning_rate": 1e38}, schedule={"name": "constant"})
 
 
-def test_other_batches_than_the_checkpoints_are_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"batch_size": 15}, "was made with batch_size: 16, not 15"),  # as many steps an epoch
+        ({"seed": 1}, "was made with seed: 0, not 1"),
+        ({"data": {"validation_fraction": 0.2}}, r"was made with data\.validation_fraction: 0\.0, not 0\.2"),
+        ({"data": {"normalization": "none"}}, r"was made with data\.normalization: channel, not none"),
+    ],
+)
+def test_other_images_or_batches_than_the_checkpoints_are_refused(tmp_path, change, expected):
     train(tmp_path, epochs=1)
-    with pytest.raises(UserError, match="other training images, normalization or batch_size"):
-        train(tmp_path, resume=True, batch_size=10)
-    with pytest.raises(UserError, match="other training images, normalization or batch_size"):
-        train(tmp_path, resume=True, data={"normalization": "none"})
+    with pytest.raises(UserError, match=expected):
+        train(tmp_path, resume=True, **change)
+
+
+def test_a_chosen_checkpoint_goes_on_in_a_folder_of_its_own(tmp_path):
+    train(tmp_path / "old", checkpoints={"keep": 99, "every_minutes": 1e-9})
+    path = tmp_path / "old" / "checkpoints" / checkpoint.file_name(5)
+    run = Run(settings_of(), "numpy", tmp_path / "new", (path, *checkpoint.read(path)))
+    assert run.train()
+    assert run.best["epoch"] in (2, 3)
+    assert (tmp_path / "new" / "checkpoints" / checkpoint.BEST).exists()
+    assert [r["step"] for r in figures(tmp_path / "new") if r["kind"] == "epoch"] == [10, 15]
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path):
+    def poison(step):
+        if step == 15:
+            runs[0].engine.arrays["velocity/fc.weight"][0, 0] = np.inf
+
+    runs = [Run(settings_of(), "numpy", tmp_path)]
+    Engine.after_step = staticmethod(poison)
+    with pytest.raises(UserError, match=r"velocity/fc\.weight is not finite at step 15"):
+        runs[0].train()
+    assert checkpoint.newest(tmp_path / "checkpoints", print)[2]["step"] == 14
+
+
+def test_a_picture_that_cannot_be_drawn_does_not_end_the_run(tmp_path, monkeypatch):
+    def fail(self):
+        raise UserError("curves.png: cannot be written")
+
+    monkeypatch.setattr(training.Recorder, "draw", fail)
+    assert train(tmp_path)[1]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+@pytest.mark.parametrize("file", ["_file", "_events"])
+def test_metrics_on_a_full_disk_are_one_line(tmp_path, file):
+    run = Run(settings_of(), "numpy", tmp_path)
+    full = open("/dev/full", "w" if file == "_file" else "wb")  # noqa: SIM115
+    if file == "_file":
+        run.recorder._file = full
+    else:
+        run.recorder._events._py_recordio_writer._writer = full
+    with pytest.raises(UserError, match="No space left on device"):
+        run.train()
 
 
 def test_a_validation_split_chooses_the_best(tmp_path, monkeypatch):

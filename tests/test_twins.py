@@ -63,6 +63,36 @@ def test_losses_and_hits_agree_in_training_and_evaluation(found, step):
         assert loss > 0 and 0 <= right <= right_in_5 <= 6
 
 
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_the_float32_training_path_is_the_float64_one(found, framework):
+    """The fused batch norm, its running variance, the compiled step."""
+    exact = dict(np.load(found["folder"] / "paddle-2.npz"))
+    trained = dict(np.load(found["folder"] / f"{framework}-float32.npz"))
+    for kind in ("velocity/", ".running_", ".weight"):
+        names = [name for name in exact if kind in name and ("/" in kind) == ("/" in name)]
+        largest = max(np.abs(exact[name]).max() for name in names)
+        for name in names:
+            assert trained[name].dtype == np.float32
+            assert error(trained[name], exact[name], 100 * largest) < 1e-4, name
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_cross_entropy_and_hits_are_what_numpy_says(found, framework):
+    result = dict(np.load(found["folder"] / f"{framework}-losses.npz"))
+    logits, labels = result["logits"], result["labels"]
+    smoothing = float(np.float32(0.1))
+    largest = logits.max(axis=1, keepdims=True)
+    log_softmax = logits - largest - np.log(np.exp(logits - largest).sum(axis=1, keepdims=True))
+    target = np.full_like(logits, smoothing / logits.shape[1])
+    target[np.arange(len(labels)), labels] += 1 - smoothing
+    expected = -(target * log_softmax).sum(axis=1)
+    assert result["losses"] == pytest.approx(expected, rel=1e-12, nan_ok=True)
+    # Of equals the first wins: that is what argmax and a stable sort say. And NaN is never right.
+    order = np.argsort(-logits, axis=1, kind="stable")
+    ranks = [list(order[row]).index(label) for row, label in enumerate(labels) if not np.isnan(logits[row]).any()]
+    assert result["sums"][1:].tolist() == [sum(rank < 1 for rank in ranks), sum(rank < 5 for rank in ranks)]
+
+
 def test_momentum_and_decay_are_the_formula(found):
     """From NumPy: d = g + decay*w; v = m*v + d; w -= lr*(d + m*v)."""
     momentum = float(np.float32(0.9))

@@ -59,6 +59,35 @@ def lock_step(engine, framework, folder):
         np.savez(folder / f"{framework}-sums-{step}.npz", train=sums, evaluated=evaluated)
 
 
+def float32_step(engine, framework, folder):
+    """The step after Paddle's first state as the training loop takes it: float32, with fused kernels."""
+    twin = make(engine, precision="float32")
+    with np.load(folder / "paddle-1.npz") as arrays:
+        twin.load_state(dict(arrays), "test")
+    twin.train_step(batch(1), LEARNING_RATES[1]).numpy()
+    np.savez(folder / f"{framework}-float32.npz", **twin.state())
+
+
+def loss_of(engine, framework, folder):
+    """Losses and hits of chosen logits: ordinary, far apart, with ties, and not a number."""
+    logits = np.random.default_rng(0).normal(size=(6, CLASSES)) * 3
+    logits[1, 0], logits[2], logits[3, 4:] = 1000, 1.0, logits[3].max() + 1
+    logits[4, 2] = np.nan
+    labels = np.array([0, 1, 2, 5, 2, 6])
+    twin = make(engine)
+    if framework == "paddle":
+        import paddle
+
+        twin.model = lambda images: paddle.to_tensor(logits)
+        losses, sums = twin._losses(Batch(batch(0).images, labels))
+    else:
+        import tensorflow as tf
+
+        twin.model = lambda images, training: tf.constant(logits)
+        losses, sums = twin._losses(batch(0).images, tf.constant(labels), training=False)
+    np.savez(folder / f"{framework}-losses.npz", logits=logits, labels=labels, losses=losses.numpy(), sums=sums.numpy())
+
+
 def refusals(engine, changes):
     """The error that each change of the settings gives."""
     messages = []
@@ -175,6 +204,8 @@ if __name__ == "__main__":
     engine = importlib.import_module(f"tandem.engine_{framework}")
     found = {"native": native_saving(engine, folder, framework)}
     lock_step(engine, framework, folder)
+    float32_step(engine, framework, folder)
+    loss_of(engine, framework, folder)
     found["states"] = wrong_states(engine)
     if framework == "paddle":
         found["refused"] = refusals(engine, [{"precision": "bfloat16"}, {"precision": "float16"}, {"device": "gpu"}])
