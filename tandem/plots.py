@@ -4,6 +4,7 @@ import itertools
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from tandem.errors import UserError
 
@@ -34,6 +35,7 @@ def draw_curves(runs, path):
             error_axes.plot(ends, errors, style, color=color, ms=4, label=f"{label}, {part}")
     for axes, title, unit in ((loss_axes, "Loss", "cross entropy"), (error_axes, "Error rate", "%")):
         axes.set(title=title, xlabel="epoch", ylabel=unit, ylim=(0, None))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
     try:
