@@ -61,16 +61,12 @@ def grouped_conv2d(x, kernel, stride, padding, groups):
     On a CPU as separate convolutions and a concat: TensorFlow's own grouped convolution took 25 times as long there.
     cuDNN has grouped convolutions on a GPU.
     """
-    # At stride 1 "SAME" pads alike on both sides, and saves a copy. At stride 2 it would pad 0 before and 1 after where
-    # Paddle pads 1 and 1.
-    same = stride == 1 and kernel.shape[0] == 2 * padding + 1
-    if padding and not same:
+    if padding:  # and never "SAME", which pads 0 before and 1 after where Paddle pads 1 and 1
         x = tf.pad(x, [[0, 0], [padding, padding], [padding, padding], [0, 0]])
-    options = {"strides": stride, "padding": "SAME" if same else "VALID"}
     if groups == 1 or tf.config.get_visible_devices("GPU"):
-        return tf.nn.conv2d(x, kernel, **options)
+        return tf.nn.conv2d(x, kernel, strides=stride, padding="VALID")
     branches = zip(tf.split(x, groups, axis=3), tf.split(kernel, groups, axis=3), strict=True)
-    return tf.concat([tf.nn.conv2d(*branch, **options) for branch in branches], axis=3)
+    return tf.concat([tf.nn.conv2d(*branch, strides=stride, padding="VALID") for branch in branches], axis=3)
 
 
 @register
