@@ -5,7 +5,7 @@
 ResNeXt: Xie et al. 2017, arXiv:1611.05431. Squeeze-and-excitation: Hu et al. 2018, arXiv:1709.01507.
 """
 
-from tandem.layers_paddle import BatchNorm2D, Conv2D, Residual, SqueezeExcitation, global_average_pool
+from tandem.layers_paddle import AveragePoolPad, BatchNorm2D, Conv2D, Residual, SqueezeExcitation, global_average_pool
 
 from paddle import nn  # isort: skip  after Tandem's layers: they set environment variables that it reads on import
 
@@ -80,7 +80,8 @@ class SE_ResNeXt(nn.Layer):
                 ("transition", self.transition_layer(out_dim)),
                 ("se", self.squeeze_excitation_layer(out_dim)),
             )
-            blocks.append((f"block{index + 1}", Residual(body, in_dim, out_dim)))
+            shortcut = None if in_dim == out_dim else AveragePoolPad(in_dim, out_dim)
+            blocks.append((f"block{index + 1}", Residual(body, shortcut)))
             in_dim = out_dim
         return nn.Sequential(*blocks)
 
@@ -101,4 +102,4 @@ class SE_ResNeXt(nn.Layer):
 if __name__ == "__main__":
     from tandem.cli import train_script
 
-    train_script("paddle")
+    train_script("se_resnext.yaml", only="paddle")

@@ -5,7 +5,15 @@
 ResNeXt: Xie et al. 2017, arXiv:1611.05431. Squeeze-and-excitation: Hu et al. 2018, arXiv:1709.01507.
 """
 
-from tandem.layers_tensorflow import BatchNorm2D, Conv2D, Residual, SqueezeExcitation, global_average_pool, register
+from tandem.layers_tensorflow import (
+    AveragePoolPad,
+    BatchNorm2D,
+    Conv2D,
+    Residual,
+    SqueezeExcitation,
+    global_average_pool,
+    register,
+)
 
 import tensorflow as tf  # isort: skip  after Tandem's layers: they set environment variables that it reads on import
 
@@ -88,7 +96,8 @@ class SE_ResNeXt(tf.keras.Model):
                 ],
                 name="body",
             )
-            blocks.append(Residual(body, in_dim, out_dim, name=f"block{index + 1}"))
+            shortcut = None if in_dim == out_dim else AveragePoolPad(in_dim, out_dim, name="shortcut")
+            blocks.append(Residual(body, shortcut, name=f"block{index + 1}"))
             in_dim = out_dim
         return tf.keras.Sequential(blocks, name=name)
 
@@ -117,4 +126,4 @@ class SE_ResNeXt(tf.keras.Model):
 if __name__ == "__main__":
     from tandem.cli import train_script
 
-    train_script("tensorflow")
+    train_script("se_resnext.yaml", only="tensorflow")

@@ -180,9 +180,9 @@ def measure_steps(variant, framework, settings, steps):
     if variant == "tandem":
         engine = importlib.import_module(f"tandem.engine_{framework}").Engine(settings, NUM_CLASSES, mean, deviation)
         seconds = []
-        for batch in data_utils.evaluation_batches(split, settings.batch_size):
+        for step, batch in enumerate(data_utils.evaluation_batches(split, settings.batch_size)):
             started = time.monotonic()
-            engine.train_step(batch, settings.optimizer.learning_rate).numpy()
+            engine.train_step(batch, settings.optimizer.learning_rate, step).numpy()
             seconds.append(time.monotonic() - started)
     else:
         if variant == "stock_settings":

@@ -1,14 +1,16 @@
 """Paddle's engine: builds a network, trains it, gives and takes its state. Twin of engine_tensorflow.py."""
 
+import contextlib
 import os
+from functools import partial
 
 import numpy as np
 
-from tandem import networks, state
+from tandem import dropout, networks, state
 from tandem.config import cpu_threads
 from tandem.errors import UserError
 from tandem.initializers import initial_state
-from tandem.layers_paddle import set_threads
+from tandem.layers_paddle import Dropout, dropout_keys, set_threads
 from tandem.loss_scale import GROWTH_STEPS, INITIAL_SCALE
 
 import paddle  # isort: skip  after Tandem's layers: they set environment variables that it reads on import
@@ -89,6 +91,7 @@ class Engine:
 
     def __init__(self, config, num_classes, mean, deviation):
         self.record = configure(config)
+        self.seed = config.seed
         self.label_smoothing = config.label_smoothing
         self.num_classes = num_classes
         self.dtype = paddle.get_default_dtype()
@@ -96,6 +99,7 @@ class Engine:
         self.deviation = paddle.to_tensor(deviation, dtype=self.dtype)
 
         self.model = networks.build(config.network, "paddle", num_classes)
+        self.dropouts = {name: layer for name, layer in self._layers() if isinstance(layer, Dropout)}
         # Paddle counts the statistics of batch norm among the parameters.
         self.parameters = [parameter for parameter in self.model.parameters() if parameter.trainable]
         # v = momentum*v + (g + weight_decay*w): paddle/phi/kernels/impl/momentum_kernel_impl.h
@@ -130,32 +134,49 @@ class Engine:
         weights = initial_state({name: self.shapes[name] for name in self._model_variables()}, config.seed)
         self.load_state({**self.state(), **weights}, "initial weights")
 
-    def train_step(self, batch, learning_rate):
+    def train_step(self, batch, learning_rate, step):
         """One step on `batch`. Returns float64 [3], maybe not computed yet: sum of losses, hits, hits in the top 5.
 
         d = g + weight_decay*w; v = momentum*v + d; w -= learning_rate*v, with Nesterov learning_rate*(d + momentum*v).
+        `step` numbers the steps of a run: it decides the dropout masks.
         """
-        self.model.train()
-        self.optimizer.set_lr(learning_rate)
-        with paddle.amp.auto_cast(**self.amp):
-            losses, metrics = self._losses(batch)
-            loss = losses.sum() / len(batch.labels)
-            if self.scaler is not None:
-                loss = self.scaler.scale(loss)  # inside auto_cast, for outside it the scaler turns itself off
-        loss.backward()
-        if self.scaler is None:
-            self.optimizer.step()
-        else:
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
-        self.optimizer.clear_grad()
+        metrics = self._backward(batch, step)[2]
+        self._update(learning_rate)
         return metrics
 
     def evaluate(self, batch):
         """The same sums as `train_step`, in evaluation mode and with nothing changed."""
         self.model.eval()
         with paddle.no_grad(), paddle.amp.auto_cast(**self.amp):
-            return self._losses(batch)[1]
+            return self._losses(batch)[2]
+
+    def trace(self, batch, learning_rate, step):
+        """`train_step`, and what it computed, as NumPy arrays in the order in which they were computed.
+
+        Returns:
+            A dict: `output/<layer>` of each named layer, images channel first; `logits`; `loss`, the mean over the
+            batch; `gradient/<parameter>`, without weight decay.
+        """
+        with self._recorded() as outputs:
+            logits, losses, _ = self._backward(batch, step)
+        gradients = {
+            f"gradient/{name}": np.zeros(parameter.shape) if parameter.grad is None else parameter.grad.numpy()
+            for name, parameter in self.model.named_parameters()
+            if parameter.trainable
+        }
+        self._update(learning_rate)
+        return {**outputs, "logits": logits.numpy(), "loss": losses.mean().numpy(), **gradients}
+
+    def trace_evaluation(self, batch):
+        """The `output/<layer>`, `logits` and `loss` of `trace` in evaluation mode, with nothing changed."""
+        self.model.eval()
+        with self._recorded() as outputs, paddle.no_grad(), paddle.amp.auto_cast(**self.amp):
+            logits, losses, _ = self._losses(batch)
+        return {**outputs, "logits": logits.numpy(), "loss": losses.mean().numpy()}
+
+    def layer_types(self):
+        """The name of each layer's class, by the layer's name."""
+        return {name: type(layer).__name__ for name, layer in self._layers()}
 
     def state(self):
         """All weights, statistics and velocities by canonical name (see tandem/state.py), as NumPy arrays."""
@@ -183,8 +204,29 @@ class Engine:
             scaler["incr_count"] = int(arrays["loss_scale/good_steps"])
             self.scaler.load_state_dict(scaler)
 
+    def _backward(self, batch, step):
+        """`_losses` in training mode; leaves the gradients of their mean (with float16, scaled) in the parameters."""
+        self.model.train()
+        keys = dropout.keys(self.seed, step, self.dropouts)
+        with paddle.amp.auto_cast(**self.amp), dropout_keys(self.dropouts.values(), keys):
+            logits, losses, metrics = self._losses(batch)
+            loss = losses.sum() / len(batch.labels)
+            if self.scaler is not None:
+                loss = self.scaler.scale(loss)  # inside auto_cast, for outside it the scaler turns itself off
+        loss.backward()
+        return logits, losses, metrics
+
+    def _update(self, learning_rate):
+        self.optimizer.set_lr(learning_rate)
+        if self.scaler is None:
+            self.optimizer.step()
+        else:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        self.optimizer.clear_grad()
+
     def _losses(self, batch):
-        """Softmax cross entropy of each image, from logits: Paddle's CPU kernel clips; and the sums of `train_step`."""
+        """Logits; softmax cross entropy of each image, from logits: Paddle's CPU kernel clips; sums of `train_step`."""
         images = (paddle.to_tensor(batch.images).astype(self.dtype) - self.mean) / self.deviation
         labels = paddle.to_tensor(batch.labels)
         logits = self.model(images).astype(self.dtype)
@@ -197,7 +239,26 @@ class Engine:
         beaten = (right > logits) | ((right == logits) & (index <= classes))
         rank = (~beaten).astype("int64").sum(axis=1)
         sums = [values.astype("float64").sum() for values in (losses, rank < 1, rank < 5)]
-        return losses, paddle.stack(sums)
+        return logits, losses, paddle.stack(sums)
+
+    @contextlib.contextmanager
+    def _recorded(self):
+        """In it, the outputs of all named layers are put into the dict that it gives, as NumPy arrays."""
+        outputs = {}
+
+        def keep(name, layer, inputs, output):
+            if isinstance(output, paddle.Tensor):
+                outputs[state.unused(f"output/{name}", outputs)] = output.numpy()
+
+        hooks = [layer.register_forward_post_hook(partial(keep, name)) for name, layer in self._layers()]
+        try:
+            yield outputs
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _layers(self):
+        return list(self.model.named_sublayers())
 
     def _model_variables(self):
         return {_canonical_name(name): variable for name, variable in self.model.state_dict().items()}

@@ -1,12 +1,15 @@
 """TensorFlow's engine: builds a network, trains it, gives and takes its state. Twin of engine_paddle.py."""
 
+import contextlib
+from functools import partial
+
 import numpy as np
 
-from tandem import networks, state
+from tandem import dropout, networks, state
 from tandem.config import cpu_threads
 from tandem.errors import UserError
 from tandem.initializers import initial_state
-from tandem.layers_tensorflow import set_threads
+from tandem.layers_tensorflow import Dropout, dropout_keys, set_threads
 from tandem.loss_scale import GROWTH_STEPS, INITIAL_SCALE
 
 import tensorflow as tf  # isort: skip  after Tandem's layers: they set environment variables that it reads on import
@@ -83,6 +86,7 @@ class Engine:
 
     def __init__(self, config, num_classes, mean, deviation):
         self.record = configure(config)
+        self.seed = config.seed
         self.label_smoothing = config.label_smoothing
         self.num_classes = num_classes
         self.momentum = config.optimizer.momentum
@@ -95,6 +99,7 @@ class Engine:
         size = config.data.image_size
         self.model = networks.build(config.network, "tensorflow", num_classes)
         self.model(tf.zeros([1, size, size, 3]))  # Keras makes the variables at the first call
+        self.dropouts = {name: layer for name, layer in self._layers() if isinstance(layer, Dropout)}
         self.parameters = self.model.trainable_variables
         self.velocities = [tf.Variable(tf.zeros_like(parameter.value)) for parameter in self.parameters]
         self.loss_scale = self.good_steps = None
@@ -106,7 +111,9 @@ class Engine:
         labels = tf.TensorSpec([None], tf.int64)
         # XLA is faster on a GPU and slower on a CPU.
         compiled = {"jit_compile": self.record["device"] == "gpu"}
-        self._train = tf.function(self._train, [images, labels, tf.TensorSpec([], self.dtype)], **compiled)
+        keys = tf.TensorSpec([len(self.dropouts), 2], tf.uint32)
+        learning_rate = tf.TensorSpec([], self.dtype)
+        self._train = tf.function(self._train, [images, labels, keys, learning_rate], **compiled)
         self._evaluate = tf.function(self._evaluate, [images, labels], **compiled)
 
         variables = {**self._model_variables(), **self._velocity_variables()}
@@ -114,16 +121,45 @@ class Engine:
         weights = initial_state({name: self.shapes[name] for name in self._model_variables()}, config.seed)
         self.load_state({**self.state(), **weights}, "initial weights")
 
-    def train_step(self, batch, learning_rate):
+    def train_step(self, batch, learning_rate, step):
         """One step on `batch`. Returns float64 [3], maybe not computed yet: sum of losses, hits, hits in the top 5.
 
         d = g + weight_decay*w; v = momentum*v + d; w -= learning_rate*v, with Nesterov learning_rate*(d + momentum*v).
+        `step` numbers the steps of a run: it decides the dropout masks.
         """
-        return self._train(batch.images, batch.labels, tf.constant(learning_rate, self.dtype))
+        return self._train(*self._on_device(batch, step), tf.constant(learning_rate, self.dtype))
 
     def evaluate(self, batch):
         """The same sums as `train_step`, in evaluation mode and with nothing changed."""
         return self._evaluate(batch.images, batch.labels)
+
+    def trace(self, batch, learning_rate, step):
+        """`train_step`, and what it computed, as NumPy arrays in the order in which they were computed.
+
+        Returns:
+            A dict: `output/<layer>` of each named layer, images channel first; `logits`; `loss`, the mean over the
+            batch; `gradient/<parameter>`, without weight decay.
+        """
+        with self._recorded() as outputs:
+            logits, losses, _, gradients = self._backward(*self._on_device(batch, step))
+        self._update(gradients, tf.constant(learning_rate, self.dtype))
+        gradients = {
+            f"gradient/{self._canonical_name(parameter)}": _to_canonical(
+                tf.zeros_like(parameter).numpy() if gradient is None else gradient.numpy()
+            )
+            for parameter, gradient in zip(self.parameters, gradients, strict=True)
+        }
+        return {**outputs, "logits": logits.numpy(), "loss": losses.numpy().mean(), **gradients}
+
+    def trace_evaluation(self, batch):
+        """The `output/<layer>`, `logits` and `loss` of `trace` in evaluation mode, with nothing changed."""
+        with self._recorded() as outputs:
+            logits, losses, _ = self._losses(batch.images, batch.labels, training=False)
+        return {**outputs, "logits": logits.numpy(), "loss": losses.numpy().mean()}
+
+    def layer_types(self):
+        """The name of each layer's class, by the layer's name."""
+        return {name: type(layer).__name__ for name, layer in self._layers()}
 
     def state(self):
         """All weights, statistics and velocities by canonical name (see tandem/state.py), as NumPy arrays."""
@@ -148,18 +184,30 @@ class Engine:
             self.loss_scale.assign(arrays["loss_scale/scale"])
             self.good_steps.assign(arrays["loss_scale/good_steps"])
 
-    def _train(self, images, labels, learning_rate):
-        with tf.GradientTape() as tape:
-            losses, metrics = self._losses(images, labels, training=True)
+    def _on_device(self, batch, step):
+        """What `_backward` takes, as tensors."""
+        keys = dropout.keys(self.seed, step, self.dropouts)
+        return tf.constant(batch.images), tf.constant(batch.labels), tf.constant(keys)
+
+    def _train(self, images, labels, keys, learning_rate):
+        _, _, metrics, gradients = self._backward(images, labels, keys)
+        self._update(gradients, learning_rate)
+        return metrics
+
+    def _backward(self, images, labels, keys):
+        """`_losses` in training mode, and the gradients of their mean (with float16, scaled)."""
+        with tf.GradientTape() as tape, dropout_keys(self.dropouts.values(), keys):
+            logits, losses, metrics = self._losses(images, labels, training=True)
             loss = tf.reduce_sum(losses) / tf.cast(tf.size(labels), self.dtype)
             if self.loss_scale is not None:
                 loss *= self.loss_scale
-        gradients = tape.gradient(loss, self.parameters)
+        return logits, losses, metrics, tape.gradient(loss, self.parameters)
+
+    def _update(self, gradients, learning_rate):
         if self.loss_scale is None:
             self._apply(gradients, learning_rate)
         else:
             self._apply_unscaled(gradients, learning_rate)
-        return metrics
 
     def _apply(self, gradients, learning_rate):
         """This kernel keeps the learning rate out of the velocity, as Paddle does; Keras' SGD puts it in."""
@@ -183,10 +231,10 @@ class Engine:
         tf.cond(finite, lambda: self._apply(gradients, learning_rate), lambda: None)
 
     def _evaluate(self, images, labels):
-        return self._losses(images, labels, training=False)[1]
+        return self._losses(images, labels, training=False)[2]
 
     def _losses(self, images, labels, training):
-        """Softmax cross entropy of each image, from logits: Keras clips; and the sums of `train_step`."""
+        """Logits; softmax cross entropy of each image, from logits: Keras clips; sums of `train_step`."""
         images = (tf.cast(images, self.dtype) - self.mean) / self.deviation
         images = tf.transpose(images, [0, 2, 3, 1])
         logits = tf.cast(self.model(images, training=training), self.dtype)
@@ -198,20 +246,46 @@ class Engine:
         beaten = (right[:, None] > logits) | ((right[:, None] == logits) & (labels[:, None] <= classes))
         rank = tf.reduce_sum(tf.cast(~beaten, tf.int64), axis=1)
         sums = [tf.reduce_sum(tf.cast(values, tf.float64)) for values in (losses, rank < 1, rank < 5)]
-        return losses, tf.stack(sums)
+        return logits, losses, tf.stack(sums)
+
+    @contextlib.contextmanager
+    def _recorded(self):
+        """In it, the outputs of all named layers are put into the dict that it gives, as NumPy arrays."""
+        outputs = {}
+
+        def keep(name, call, *inputs, **options):
+            output = call(*inputs, **options)
+            if isinstance(output, tf.Tensor):
+                outputs[state.unused(f"output/{name}", outputs)] = _channel_first(output.numpy())
+            return output
+
+        layers = self._layers()
+        for name, layer in layers:
+            layer.call = partial(keep, name, layer.call)  # Keras has no hooks
+        try:
+            yield outputs
+        finally:
+            for _, layer in layers:
+                del layer.call
+
+    def _layers(self):
+        return _named_layers(self.model, "")
+
+    def _canonical_name(self, variable):
+        """model/stage1/conv/kernel is stage1.conv.weight."""
+        *path, last = self._without_model(variable.path).split(".")
+        return ".".join([*path, CANONICAL.get(last, last)])
+
+    def _without_model(self, path):
+        """Keras' path, with dots, and without the model's own name, which those of a functional model lack."""
+        return path.removeprefix(f"{self.model.name}/").replace("/", ".")
 
     def _model_variables(self):
-        return {_canonical_name(variable): variable for variable in self.model.variables}
+        return {self._canonical_name(variable): variable for variable in self.model.variables}
 
     def _velocity_variables(self):
-        names = (_canonical_name(parameter) for parameter in self.parameters)
+        names = (self._canonical_name(parameter) for parameter in self.parameters)
         return {f"velocity/{name}": velocity for name, velocity in zip(names, self.velocities, strict=True)}
-
-
-def _canonical_name(variable):
-    """Keras' path without the model's own name: model/stage1/conv/kernel is stage1.conv.weight."""
-    *path, last = variable.path.split("/")[1:]
-    return ".".join([*path, CANONICAL.get(last, last)])
 
 
 def _shape(variable):
@@ -226,3 +300,17 @@ def _to_canonical(array):
 def _from_canonical(array):
     """OIHW to HWIO."""
     return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array
+
+
+def _channel_first(array):
+    """NHWC to NCHW."""
+    return np.ascontiguousarray(array.transpose(0, 3, 1, 2)) if array.ndim == 4 else array
+
+
+def _named_layers(layer, prefix):
+    """All layers in `layer` with their dotted names: Keras' own paths are right only for layers with weights."""
+    layers = []
+    for inner in layer._flatten_layers(include_self=False, recursive=False):
+        if not isinstance(inner, tf.keras.layers.InputLayer):
+            layers += [(prefix + inner.name, inner), *_named_layers(inner, f"{prefix}{inner.name}.")]
+    return layers

@@ -3,9 +3,11 @@
 Images are [N, C, H, W]. Nothing rests on a default: padding, bias, epsilon and momentum are written out.
 """
 
+import contextlib
+import math
 from concurrent.futures import ThreadPoolExecutor
 
-from tandem import environment
+from tandem import dropout, environment
 
 with environment.quiet():
     import paddle
@@ -28,20 +30,22 @@ def set_threads(count):
 
 
 class Conv2D(nn.Conv2D):
-    """A convolution without bias; `padding` pixels of zeros on every side, then only whole windows.
+    """A convolution; `padding` pixels of zeros on every side, then only whole windows.
 
-    Weight: [out_channels, in_channels / groups, kernel_size, kernel_size].
+    Weight: [out_channels, in_channels / groups, kernel_size, kernel_size]; with `bias` also bias: [out_channels].
     """
 
-    def __init__(self, in_channels, out_channels, kernel_size, stride, padding, groups=1):
-        super().__init__(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias_attr=False)
+    def __init__(self, in_channels, out_channels, kernel_size, stride, padding, groups=1, bias=False):
+        bias_attr = None if bias else False
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias_attr=bias_attr)
         self.stride = stride
         self.padding = padding
         self.groups = groups
 
     def forward(self, x):
         """[N, in_channels, H, W] to [N, out_channels, H', W'], H' = (H + 2*padding - kernel_size) // stride + 1."""
-        return grouped_conv2d(x, self.weight, self.stride, self.padding, self.groups)
+        y = grouped_conv2d(x, self.weight, self.stride, self.padding, self.groups)
+        return y if self.bias is None else y + self.bias.reshape([1, -1, 1, 1])
 
 
 def grouped_conv2d(x, weight, stride, padding, groups):
@@ -103,6 +107,111 @@ class BatchNorm2D(nn.BatchNorm2D):
         super().__init__(channels, momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON)
 
 
+class BatchNorm1D(nn.BatchNorm1D):
+    """`BatchNorm2D` for [N, channels]: normalisation over N."""
+
+    def __init__(self, channels):
+        super().__init__(channels, momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON)
+
+
+class MaxPool2D(nn.Layer):
+    """The largest of each window; where `ceil_mode`, also of the windows cut by the lower and the right edge."""
+
+    def __init__(self, kernel_size, stride, ceil_mode=False):
+        super().__init__()
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.ceil_mode = ceil_mode
+
+    def forward(self, x):
+        """[N, C, H, W] to [N, C, H', W'], H' = (H - kernel_size) / stride + 1, rounded down, or up with `ceil_mode`."""
+        return F.max_pool2d(x, self.kernel_size, self.stride, padding=0, ceil_mode=self.ceil_mode)
+
+
+class LocalResponseNorm(nn.Layer):
+    """x / (1 + alpha / size * (sum of x^2 over `size` channels around it))^beta (Krizhevsky et al. 2012, section 3.3).
+
+    Composed of plain operations: in float64 too, the gradient of Paddle's own is off by 6e-9. `alpha` is divided by
+    `size` as in Paddle; the paper and TensorFlow do not divide.
+    """
+
+    def __init__(self, size, alpha, beta):
+        super().__init__()
+        self.size = size
+        self.alpha = alpha
+        self.beta = beta
+
+    def forward(self, x):
+        """[N, C, H, W] to the same shape."""
+        before = self.size // 2
+        squares = F.pad(x * x, [0, 0, before, self.size - 1 - before, 0, 0, 0, 0])
+        total = sum(squares[:, start : start + x.shape[1]] for start in range(self.size))
+        return x * (1.0 + self.alpha / self.size * total) ** -self.beta
+
+
+class Dropout(nn.Layer):
+    """Set a part `rate` of all elements to 0 and divide the rest by 1 - rate (Srivastava et al. 2014).
+
+    In Tandem's loop the mask is tandem/dropout.py's, the same in both frameworks (see `dropout_keys`); elsewhere it is
+    ordinary dropout. In evaluation mode nothing is changed.
+    """
+
+    def __init__(self, rate):
+        super().__init__()
+        self.rate = rate
+        self.key = None
+
+    def forward(self, x):
+        """[N, C, H, W] or [N, C] to the same shape."""
+        if self.key is None or not self.training:
+            return F.dropout(x, self.rate, training=self.training, mode="upscale_in_train")
+        return x * dropout_mask(self.key, x.shape, self.rate).astype(x.dtype) / (1 - self.rate)
+
+
+def dropout_mask(key, shape, rate):
+    """`tandem.dropout.mask` as a tensor: NumPy makes it on a CPU, and the low 32 bits of int64 arithmetic on a GPU."""
+    if paddle.get_device() == "cpu":
+        return paddle.to_tensor(dropout.mask(key, shape, rate))
+    low = paddle.to_tensor(0xFFFFFFFF)
+    shifts = [paddle.to_tensor(shift) for shift in dropout.SHIFTS]
+    x = paddle.arange(math.prod(shape), dtype="int64") ^ paddle.to_tensor(int(key[0]))
+    x = x ^ (x >> shifts[0])
+    x = (x * dropout.FACTORS[0]) & low
+    x = x ^ (x >> shifts[1])
+    x = (x + int(key[1])) & low
+    x = (x * dropout.FACTORS[1]) & low
+    x = x ^ (x >> shifts[2])
+    return (x >= dropout.threshold(rate)).reshape(shape)
+
+
+@contextlib.contextmanager
+def dropout_keys(layers, keys):
+    """In it, each Dropout of `layers` makes its mask from its row of `keys`, uint32 [len(layers), 2]."""
+    for layer, key in zip(layers, keys, strict=True):
+        layer.key = key
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.key = None
+
+
+class GlobalAveragePool(nn.Layer):
+    """[N, C, H, W] to [N, C]: the mean of each channel."""
+
+    def forward(self, x):
+        """See `global_average_pool`."""
+        return global_average_pool(x)
+
+
+class Flatten(nn.Layer):
+    """[N, C, H, W] to [N, C * H * W]."""
+
+    def forward(self, x):
+        """Channels first, then rows, then columns."""
+        return x.flatten(1)
+
+
 class SqueezeExcitation(nn.Layer):
     """Scale each channel by a gate computed from all channels' means (Hu et al. 2018, arXiv:1709.01507)."""
 
@@ -119,21 +228,31 @@ class SqueezeExcitation(nn.Layer):
 
 
 class Residual(nn.Layer):
-    """relu(body(x) + x). Where the body halves the size and widens: x averaged 2x2, with zero channels at both ends."""
+    """relu(body(x) + shortcut(x)), or relu(body(x) + x) without a `shortcut` (He et al. 2016, arXiv:1512.03385)."""
 
-    def __init__(self, body, in_channels, out_channels):
+    def __init__(self, body, shortcut=None):
         super().__init__()
         self.body = body
+        self.shortcut = shortcut
+
+    def forward(self, x):
+        """Of the shape that the body gives, which is the shortcut's, too."""
+        shortcut = x if self.shortcut is None else self.shortcut(x)
+        return F.relu(self.body(x) + shortcut)
+
+
+class AveragePoolPad(nn.Layer):
+    """The identity shortcut to a block that halves the size and widens: 2x2 means, and zero channels at both ends."""
+
+    def __init__(self, in_channels, out_channels):
+        super().__init__()
         self.extra_channels = (out_channels - in_channels) // 2
 
     def forward(self, x):
-        """[N, in_channels, H, W] to [N, out_channels, H or ceil(H/2), W or ceil(W/2)]."""
-        shortcut = x
-        if self.extra_channels:
-            # At an odd edge the window is cut, and only what is in the image is averaged.
-            shortcut = F.avg_pool2d(x, 2, stride=2, padding=0, ceil_mode=True, exclusive=True)
-            shortcut = F.pad(shortcut, [0, 0, self.extra_channels, self.extra_channels, 0, 0, 0, 0])
-        return F.relu(self.body(x) + shortcut)
+        """[N, in_channels, H, W] to [N, out_channels, ceil(H/2), ceil(W/2)]."""
+        # At an odd edge the window is cut, and only what is in the image is averaged.
+        x = F.avg_pool2d(x, 2, stride=2, padding=0, ceil_mode=True, exclusive=True)
+        return F.pad(x, [0, 0, self.extra_channels, self.extra_channels, 0, 0, 0, 0])
 
 
 def global_average_pool(x):

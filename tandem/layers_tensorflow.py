@@ -3,9 +3,11 @@
 Images are [N, H, W, C]. Nothing rests on a default: padding, bias, epsilon and momentum are written out.
 """
 
+import contextlib
+
 import numpy as np
 
-from tandem import environment
+from tandem import dropout, environment
 
 with environment.quiet():
     import tensorflow as tf
@@ -24,12 +26,12 @@ def set_threads(count):
 
 @register
 class Conv2D(tf.keras.layers.Layer):
-    """A convolution without bias; `padding` pixels of zeros on every side, then only whole windows.
+    """A convolution; `padding` pixels of zeros on every side, then only whole windows.
 
-    Kernel: [kernel_size, kernel_size, in_channels / groups, out_channels].
+    Kernel: [kernel_size, kernel_size, in_channels / groups, out_channels]; with `bias` also bias: [out_channels].
     """
 
-    def __init__(self, in_channels, out_channels, kernel_size, stride, padding, groups=1, **kwargs):
+    def __init__(self, in_channels, out_channels, kernel_size, stride, padding, groups=1, bias=False, **kwargs):
         super().__init__(**kwargs)
         self.in_channels = in_channels
         self.out_channels = out_channels
@@ -37,22 +39,25 @@ class Conv2D(tf.keras.layers.Layer):
         self.stride = stride
         self.padding = padding
         self.groups = groups
+        self.use_bias = bias
 
     def build(self, input_shape):
-        """Make the kernel."""
+        """Make the kernel and the bias."""
         size = self.kernel_size
         self.kernel = self.add_weight(
             name="kernel", shape=(size, size, self.in_channels // self.groups, self.out_channels)
         )
+        self.bias = self.add_weight(name="bias", shape=(self.out_channels,)) if self.use_bias else None
 
     def call(self, x):
         """[N, H, W, in_channels] to [N, H', W', out_channels], H' = (H + 2*padding - kernel_size) // stride + 1."""
-        return grouped_conv2d(x, tf.convert_to_tensor(self.kernel), self.stride, self.padding, self.groups)
+        y = grouped_conv2d(x, tf.convert_to_tensor(self.kernel), self.stride, self.padding, self.groups)
+        return y if self.bias is None else y + self.bias
 
     def get_config(self):
         """The arguments that make this layer again."""
         names = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "groups")
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}, "bias": self.use_bias}
 
 
 def grouped_conv2d(x, kernel, stride, padding, groups):
@@ -117,6 +122,143 @@ class BatchNorm2D(tf.keras.layers.Layer):
 
 
 @register
+class BatchNorm1D(BatchNorm2D):
+    """`BatchNorm2D` for [N, channels]: normalisation over N."""
+
+    def call(self, x, training=False):
+        """[N, channels] to the same shape."""
+        return super().call(x[:, None, None, :], training)[:, 0, 0, :]
+
+
+@register
+class MaxPool2D(tf.keras.layers.Layer):
+    """The largest of each window; where `ceil_mode`, also of the windows cut by the lower and the right edge."""
+
+    def __init__(self, kernel_size, stride, ceil_mode=False, **kwargs):
+        super().__init__(**kwargs)
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.ceil_mode = ceil_mode
+
+    def call(self, x):
+        """[N, H, W, C] to [N, H', W', C], H' = (H - kernel_size) / stride + 1, rounded down, or up with `ceil_mode`."""
+        if self.ceil_mode:
+            # Padding after the end only, with what is never the largest; "SAME" may also pad before the start.
+            after = [self._beyond(size) for size in x.shape[1:3]]
+            x = tf.pad(x, [[0, 0], [0, after[0]], [0, after[1]], [0, 0]], constant_values=x.dtype.min)
+        return tf.nn.max_pool2d(x, self.kernel_size, strides=self.stride, padding="VALID")
+
+    def _beyond(self, size):
+        """How far the last window reaches beyond `size` pixels."""
+        windows = max(-(-(size - self.kernel_size) // self.stride), 0) + 1
+        return max((windows - 1) * self.stride + self.kernel_size - size, 0)
+
+    def get_config(self):
+        """The arguments that make this layer again."""
+        names = ("kernel_size", "stride", "ceil_mode")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+@register
+class LocalResponseNorm(tf.keras.layers.Layer):
+    """x / (1 + alpha / size * (sum of x^2 over `size` channels around it))^beta (Krizhevsky et al. 2012, section 3.3).
+
+    Composed of plain operations: TensorFlow's own has no float64. `alpha` is divided by `size` as in Paddle; the paper
+    and TensorFlow do not divide.
+    """
+
+    def __init__(self, size, alpha, beta, **kwargs):
+        super().__init__(**kwargs)
+        self.size = size
+        self.alpha = alpha
+        self.beta = beta
+
+    def call(self, x):
+        """[N, H, W, C] to the same shape."""
+        before = self.size // 2
+        squares = tf.pad(x * x, [[0, 0], [0, 0], [0, 0], [before, self.size - 1 - before]])
+        total = sum(squares[..., start : start + x.shape[3]] for start in range(self.size))
+        return x * (1.0 + self.alpha / self.size * total) ** -self.beta
+
+    def get_config(self):
+        """The arguments that make this layer again."""
+        return {**super().get_config(), **{name: getattr(self, name) for name in ("size", "alpha", "beta")}}
+
+
+@register
+class Dropout(tf.keras.layers.Layer):
+    """Set a part `rate` of all elements to 0 and divide the rest by 1 - rate (Srivastava et al. 2014).
+
+    In Tandem's loop the mask is tandem/dropout.py's, the same in both frameworks (see `dropout_keys`); elsewhere it is
+    ordinary dropout. In evaluation mode nothing is changed.
+    """
+
+    def __init__(self, rate, **kwargs):
+        super().__init__(**kwargs)
+        self.rate = rate
+        self.key = None
+
+    def call(self, x, training=False):
+        """[N, H, W, C] or [N, C] to the same shape."""
+        if not training or not self.rate:
+            return x
+        if self.key is None:
+            return tf.nn.dropout(x, self.rate)
+        return x * tf.cast(dropout_mask(self.key, tf.shape(x), self.rate), x.dtype) / (1 - self.rate)
+
+    def get_config(self):
+        """The arguments that make this layer again."""
+        return {**super().get_config(), "rate": self.rate}
+
+
+def dropout_mask(key, shape, rate):
+    """`tandem.dropout.mask` as a tensor, its elements numbered channel first and laid out channel last."""
+    x = tf.range(tf.cast(tf.reduce_prod(shape), tf.int64))
+    if shape.shape[0] == 4:
+        x = tf.transpose(tf.reshape(x, tf.gather(shape, [0, 3, 1, 2])), [0, 2, 3, 1])
+    x = tf.cast(x, tf.uint32)
+    x = tf.bitwise.bitwise_xor(x, key[0])
+    x = tf.bitwise.bitwise_xor(x, tf.bitwise.right_shift(x, np.uint32(dropout.SHIFTS[0])))
+    x = x * np.uint32(dropout.FACTORS[0])
+    x = tf.bitwise.bitwise_xor(x, tf.bitwise.right_shift(x, np.uint32(dropout.SHIFTS[1])))
+    x = x + key[1]
+    x = x * np.uint32(dropout.FACTORS[1])
+    x = tf.bitwise.bitwise_xor(x, tf.bitwise.right_shift(x, np.uint32(dropout.SHIFTS[2])))
+    return tf.reshape(x >= np.uint32(dropout.threshold(rate)), shape)
+
+
+@contextlib.contextmanager
+def dropout_keys(layers, keys):
+    """In it, each Dropout of `layers` makes its mask from its row of `keys`, uint32 [len(layers), 2]."""
+    for index, layer in enumerate(layers):
+        layer.key = keys[index]
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.key = None
+
+
+@register
+class GlobalAveragePool(tf.keras.layers.Layer):
+    """[N, H, W, C] to [N, C]: the mean of each channel."""
+
+    def call(self, x):
+        """See `global_average_pool`."""
+        return global_average_pool(x)
+
+
+@register
+class Flatten(tf.keras.layers.Layer):
+    """[N, H, W, C] to [N, C * H * W]."""
+
+    def call(self, x):
+        """Channels first, then rows, then columns, so that the weights of the next layer mean what Paddle's do."""
+        height, width, channels = x.shape[1:]
+        return tf.reshape(tf.transpose(x, [0, 3, 1, 2]), [-1, channels * height * width])
+
+
+@register
 class SqueezeExcitation(tf.keras.layers.Layer):
     """Scale each channel by a gate computed from all channels' means (Hu et al. 2018, arXiv:1709.01507)."""
 
@@ -140,34 +282,52 @@ class SqueezeExcitation(tf.keras.layers.Layer):
 
 @register
 class Residual(tf.keras.layers.Layer):
-    """relu(body(x) + x). Where the body halves the size and widens: x averaged 2x2, with zero channels at both ends."""
+    """relu(body(x) + shortcut(x)), or relu(body(x) + x) without a `shortcut` (He et al. 2016, arXiv:1512.03385)."""
 
-    def __init__(self, body, in_channels, out_channels, **kwargs):
+    def __init__(self, body, shortcut=None, **kwargs):
         super().__init__(**kwargs)
         self.body = body
-        self.in_channels = in_channels
-        self.out_channels = out_channels
-        self.extra_channels = (out_channels - in_channels) // 2
+        self.shortcut = shortcut
 
     def call(self, x, training=False):
-        """[N, H, W, in_channels] to [N, H or ceil(H/2), W or ceil(W/2), out_channels]."""
-        shortcut = x
-        if self.extra_channels:
-            # "SAME" here means that at an odd edge the window is cut, and only what is in the image is averaged.
-            shortcut = tf.nn.avg_pool2d(x, 2, strides=2, padding="SAME")
-            shortcut = tf.pad(shortcut, [[0, 0], [0, 0], [0, 0], [self.extra_channels, self.extra_channels]])
+        """Of the shape that the body gives, which is the shortcut's, too."""
+        shortcut = x if self.shortcut is None else self.shortcut(x, training=training)
         return tf.nn.relu(self.body(x, training=training) + shortcut)
 
     def get_config(self):
         """The arguments that make this layer again."""
-        body = tf.keras.saving.serialize_keras_object(self.body)
-        channels = {"in_channels": self.in_channels, "out_channels": self.out_channels}
-        return {**super().get_config(), "body": body, **channels}
+        parts = {"body": self.body, "shortcut": self.shortcut}
+        return {
+            **super().get_config(),
+            **{name: tf.keras.utils.serialize_keras_object(part) for name, part in parts.items()},
+        }
 
     @classmethod
     def from_config(cls, config):
         """Make the layer from `get_config`."""
-        return cls(tf.keras.saving.deserialize_keras_object(config.pop("body")), **config)
+        parts = [tf.keras.utils.deserialize_keras_object(config.pop(name)) for name in ("body", "shortcut")]
+        return cls(*parts, **config)
+
+
+@register
+class AveragePoolPad(tf.keras.layers.Layer):
+    """The identity shortcut to a block that halves the size and widens: 2x2 means, and zero channels at both ends."""
+
+    def __init__(self, in_channels, out_channels, **kwargs):
+        super().__init__(**kwargs)
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+
+    def call(self, x):
+        """[N, H, W, in_channels] to [N, ceil(H/2), ceil(W/2), out_channels]."""
+        # "SAME" here means that at an odd edge the window is cut, and only what is in the image is averaged.
+        extra_channels = (self.out_channels - self.in_channels) // 2
+        x = tf.nn.avg_pool2d(x, 2, strides=2, padding="SAME")
+        return tf.pad(x, [[0, 0], [0, 0], [0, 0], [extra_channels, extra_channels]])
+
+    def get_config(self):
+        """The arguments that make this layer again."""
+        return {**super().get_config(), "in_channels": self.in_channels, "out_channels": self.out_channels}
 
 
 def global_average_pool(x):

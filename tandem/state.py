@@ -28,5 +28,14 @@ def check(state, shapes, origin):
         raise UserError(f"{origin}: does not fit the configured network ({listed}); use the config it was made with")
 
 
+def unused(name, names):
+    """`name`, or the first of name#2, name#3, ... that is not in `names` yet: a layer may be applied more than once."""
+    number, free = 1, name
+    while free in names:
+        number += 1
+        free = f"{name}#{number}"
+    return free
+
+
 def _some(names):
     return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

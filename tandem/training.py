@@ -125,7 +125,7 @@ class Run:
         with contextlib.closing(data_utils.prefetch(batches)) as ahead:
             for batch in ahead:
                 learning_rate = self._learning_rate()
-                sums = self.engine.train_step(batch, learning_rate)
+                sums = self.engine.train_step(batch, learning_rate, self.step)
                 pending.append((sums, len(batch.labels)))
                 images += len(batch.labels)
                 self.batch += 1
@@ -172,6 +172,7 @@ class Run:
         self.window_sums = np.zeros(4)
         record = {
             "kind": "batch",
+            "framework": self.framework,
             "epoch": self.epoch + 1,
             "step": self.step,
             "position": self.step / self.steps_per_epoch,

@@ -44,7 +44,7 @@ class Engine:
         p[np.arange(len(p)), batch.labels] -= 1
         return x.T @ p / len(p), Value(np.array([losses.sum(), right, len(p)], float))
 
-    def train_step(self, batch, learning_rate):
+    def train_step(self, batch, learning_rate, step):
         gradient, sums = self._losses(batch)
         velocity = self.arrays["velocity/fc.weight"] = self.momentum * self.arrays["velocity/fc.weight"] + gradient
         self.arrays["fc.weight"] = self.arrays["fc.weight"] - learning_rate * velocity

@@ -53,7 +53,7 @@ def lock_step(engine, framework, folder):
     for step, learning_rate in enumerate(LEARNING_RATES):
         with np.load(folder / f"paddle-{step}.npz") as arrays:
             twin.load_state(dict(arrays), "test")
-        sums = twin.train_step(batch(step), learning_rate).numpy()
+        sums = twin.train_step(batch(step), learning_rate, step).numpy()
         evaluated = twin.evaluate(batch(100, count=5)).numpy()
         np.savez(folder / f"{framework}-{step + 1}.npz", **twin.state())
         np.savez(folder / f"{framework}-sums-{step}.npz", train=sums, evaluated=evaluated)
@@ -64,7 +64,7 @@ def float32_step(engine, framework, folder):
     twin = make(engine, precision="float32")
     with np.load(folder / "paddle-1.npz") as arrays:
         twin.load_state(dict(arrays), "test")
-    twin.train_step(batch(1), LEARNING_RATES[1]).numpy()
+    twin.train_step(batch(1), LEARNING_RATES[1], 1).numpy()
     np.savez(folder / f"{framework}-float32.npz", **twin.state())
 
 
@@ -79,12 +79,12 @@ def loss_of(engine, framework, folder):
         import paddle
 
         twin.model = lambda images: paddle.to_tensor(logits)
-        losses, sums = twin._losses(Batch(batch(0).images, labels))
+        _, losses, sums = twin._losses(Batch(batch(0).images, labels))
     else:
         import tensorflow as tf
 
         twin.model = lambda images, training: tf.constant(logits)
-        losses, sums = twin._losses(batch(0).images, tf.constant(labels), training=False)
+        _, losses, sums = twin._losses(batch(0).images, tf.constant(labels), training=False)
     np.savez(folder / f"{framework}-losses.npz", logits=logits, labels=labels, losses=losses.numpy(), sums=sums.numpy())
 
 
@@ -160,12 +160,12 @@ def low_precision(engine):
     found = {}
     for precision in ("float32", "bfloat16", "float16"):
         twin = make(engine, precision=precision)
-        losses = [float(twin.train_step(batch(0), 0.05).numpy()[0]) for _ in range(3)]
+        losses = [float(twin.train_step(batch(0), 0.05, step).numpy()[0]) for step in range(3)]
         found[precision] = {"losses": losses, "dtype": twin.model(np.zeros((1, SIZE, SIZE, 3))).dtype.name}
     before = twin.state()
     found["scale"] = float(before["loss_scale/scale"]), int(before["loss_scale/good_steps"])
     twin.load_state(before | {"loss_scale/scale": np.float32(2.0**126)}, "test")
-    twin.train_step(batch(0), 0.05).numpy()
+    twin.train_step(batch(0), 0.05, 0).numpy()
     after = twin.state()
     found["overflow"] = float(after["loss_scale/scale"]), int(after["loss_scale/good_steps"])
     found["skipped"] = bool((after["fc.weight"] == before["fc.weight"]).all())
