@@ -1,12 +1,22 @@
 """What all commands share: one line for bad input, and the options of the training scripts."""
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tandem.errors import UserError
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+
+
+class Framework(StrEnum):
+    """The names of the frameworks, as options take them."""
+
+    paddle = "paddle"
+    tensorflow = "tensorflow"
 
 
 def run(app):
@@ -26,14 +36,20 @@ def make_app(**options):
     return typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, **options)
 
 
-def train_script(framework):
-    """The command line of a script that trains SE-ResNeXt in `framework`."""
+def train_script(default, only=None):
+    """The command line of a training script.
+
+    Args:
+        default: the file in configs/ that it trains from when none is named.
+        only: the framework of a script that has but one. The others take --framework.
+    """
     app = make_app()
 
     @app.command()
     def train(
+        framework: Annotated[Framework, typer.Option(hidden=only is not None, help="The framework.")] = only or ...,
         config: Annotated[
-            Path | None, typer.Option(help="The YAML file. Default: configs/se_resnext.yaml, or the resumed run's own.")
+            Path | None, typer.Option(help=f"The YAML file. Default: configs/{default}, or the resumed run's own.")
         ] = None,
         override: Annotated[
             list[str] | None,
@@ -48,9 +64,13 @@ def train_script(framework):
         ] = None,
         device: Annotated[str | None, typer.Option(help="auto, cpu, gpu or gpu:N; short for -o device=...")] = None,
     ):
-        """Train SE-ResNeXt on the images that the config names."""
+        """Train the network that the config names, on the images that it names."""
+        if only and framework != only:
+            raise UserError(f"--framework {framework}: this script has {only} only; run its twin")
+        if not (config or resume):
+            config = CONFIGS / default
         overrides = [*(override or []), *([f"device={device}"] if device else [])]
-        train_from(framework, config, overrides, resume, run_dir)
+        train_from(str(framework), config, overrides, resume, run_dir)
 
     run(app)
 
@@ -69,17 +89,12 @@ def train_from(framework, config_path, overrides, resume, run_dir):
     console = Console(soft_wrap=True, markup=False, highlight=False)
     if resume is None:
         resumed = None
-        config_path = config_path or Path(__file__).parent.parent / "configs" / "se_resnext.yaml"
         settings = config.load(config_path, overrides)
         run_dir = run_dir or _new_folder(f"{config_path.stem}-{framework}")
     else:
-        if resume.is_dir():
-            resumed = checkpoint.newest(resume / "checkpoints", lambda line: console.print(f"warning: {line}"))
-            run_dir = run_dir or resume
-        else:
-            resumed = (resume, *checkpoint.read(resume))
-            run_dir = run_dir or _new_folder(f"{resume.stem}-{framework}")
+        resumed = checkpoint.find(resume, lambda line: console.print(f"warning: {line}"))
         path, _, metadata = resumed
+        run_dir = run_dir or (resume if resume.is_dir() else _new_folder(f"{resume.stem}-{framework}"))
         if config_path:
             settings = config.load(config_path, overrides)
         else:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal, get_args
 
 import yaml
-from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, field_validator
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError, field_validator, model_validator
 
 import data_utils
 from tandem.errors import UserError
@@ -102,6 +102,16 @@ class Config(Settings):
             raise ValueError("use auto, cpu, gpu or gpu:N")
         return device
 
+    @model_validator(mode="after")
+    def _check_image_size(self):
+        size = getattr(self.network, "image_size", self.data.image_size)
+        if self.data.image_size != size:
+            raise ValueError(
+                f"data.image_size: {self.network.name} is made for {size} pixels, not {self.data.image_size}; "
+                f"set {size}: digits and folders are resized to it"
+            )
+        return self
+
 
 def load(path, overrides=()):
     """Read the YAML file `path`, apply `overrides` ("optimizer.learning_rate=0.05"), and check: a `Config`.
@@ -156,9 +166,22 @@ def save(config, path):
     Path(path).write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is there twice, of which YAML's own loader takes the last."""
+
+    def construct_mapping(self, node, deep=False):
+        """The mapping of `node`."""
+        keys = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in keys:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value} is there twice", key.start_mark)
+            keys.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
 def _parse(text, origin):
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}: " if mark else ""
@@ -183,7 +206,7 @@ def _one_line(error):
         line = f"{key}.name: {first['ctx']['tag']!r} is unknown; use one of {first['ctx']['expected_tags']}"
     else:
         message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
-        line = f"{key}: {message}"
+        line = f"{key}: {message}" if key else message  # without a key, the message names it
         if not isinstance(first["input"], dict):
             line += f", not {first['input']!r}"
     return line + (f" (and {len(others)} more)" if others else "")

@@ -10,6 +10,7 @@ from tandem.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 CONFIG = ROOT / "configs" / "quickstart.yaml"
+PAIRS = ("alexnet", "vgg", "resnet_cifar", "lenet")
 
 
 def test_a_user_error_is_one_line_and_exit_code_2(capsys):
@@ -127,7 +128,7 @@ print([name for name in ("paddle", "tensorflow", "keras", "matplotlib", "sklearn
     assert finished.stdout.splitlines()[-1] == "[]"
 
 
-@pytest.mark.parametrize("module", ["tandem.training", "tandem.benchmark", "tandem.networks", "data_utils"])
+@pytest.mark.parametrize("module", ["tandem.training", "tandem.benchmark", "tandem.networks", "data_utils", *PAIRS])
 def test_modules_that_load_no_framework(module):
     code = f"import {module}, sys; print([name for name in ('paddle', 'tensorflow', 'keras') if name in sys.modules])"
     finished = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
@@ -143,3 +144,73 @@ def test_a_network_loads_only_its_own_framework(module, other):
         text=True,
     )
     assert finished.stdout == "False\n", finished.stderr
+
+
+@pytest.mark.parametrize("script", PAIRS)
+@pytest.mark.parametrize(("framework", "other"), [("paddle", "tensorflow"), ("tensorflow", "paddle")])
+def test_a_builder_loads_only_its_own_framework(script, framework, other):
+    name = {"lenet": "lenet5"}.get(script, script)
+    finished = subprocess.run(
+        [sys.executable, "-c", f"import {script}, sys; {script}.{name}_{framework}(); print({other!r} in sys.modules)"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert finished.stdout == "False\n", finished.stderr
+
+
+def script(monkeypatch, capsys, default, only, *arguments):
+    """What a script passes to `train_from`, or its exit code and what it says."""
+    passed = []
+    monkeypatch.setattr(cli, "train_from", lambda *arguments: passed.append(arguments))
+    monkeypatch.setattr(sys, "argv", ["x", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        cli.train_script(default, only)
+    said = capsys.readouterr()
+    return passed[0] if passed else (stopped.value.code, said.out + said.err)
+
+
+def test_a_script_of_both_frameworks_asks_for_one(monkeypatch, capsys):
+    def run(*arguments):
+        return script(monkeypatch, capsys, "alexnet.yaml", None, *arguments)
+
+    code, said = run()
+    assert code == 2 and "--framework" in said
+    assert run("--framework", "keras")[0] == 2
+    assert "--framework" in run("--help")[1] and "configs/alexnet.yaml" in run("--help")[1].replace("\n", "")
+    chosen = run("--framework", "paddle", "-o", "epochs=3", "--device", "cpu")
+    assert chosen == ("paddle", ROOT / "configs" / "alexnet.yaml", ["epochs=3", "device=cpu"], None, None)
+
+
+def test_a_script_of_one_framework_takes_no_other(monkeypatch, capsys):
+    def run(*arguments):
+        return script(monkeypatch, capsys, "se_resnext.yaml", "tensorflow", *arguments)
+
+    assert "--framework" not in run("--help")[1]
+    assert run()[:2] == ("tensorflow", ROOT / "configs" / "se_resnext.yaml")
+    assert "this script has tensorflow only" in run("--framework", "paddle")[1]
+
+
+def test_resuming_needs_no_config(monkeypatch, capsys):
+    """Whatever network it is of."""
+    arguments = ("--framework", "tensorflow", "--resume", "runs/vgg")
+    assert script(monkeypatch, capsys, "alexnet.yaml", None, *arguments) == (
+        "tensorflow",
+        None,
+        [],
+        Path("runs/vgg"),
+        None,
+    )
+
+
+@pytest.mark.parametrize("script", PAIRS)
+def test_the_help_of_a_script_loads_nothing_slow(script):
+    code = f"""
+import atexit, runpy, sys
+slow = ("paddle", "tensorflow", "keras", "matplotlib", "sklearn", "pydantic")
+atexit.register(lambda: print([name for name in slow if name in sys.modules]))
+sys.argv = ["{script}.py", "--help"]
+runpy.run_path("{script}.py", run_name="__main__")
+"""
+    finished = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert finished.returncode == 0 and finished.stdout.splitlines()[-1] == "[]"

@@ -22,9 +22,13 @@ def error(values):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_config_loads_and_its_head_gives_its_command(path):
-    config.load(path)
-    head = path.read_text().split("\nnetwork:")[0]
-    assert f"python se_resnext_fluid.py --config configs/{path.name}" in head or path.stem == "se_resnext"
+    loaded = config.load(path)
+    head = path.read_text().split("network:")[0]
+    for framework, builder in loaded.network.builders.items():
+        script = builder.split(":")[0]
+        option = "" if script.startswith("se_resnext") else f" --framework {framework}"
+        command = f"#   python {script}.py{option}"
+        assert f"{command} --config configs/{path.name}\n" in head or (path.stem == "se_resnext" and command in head)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
@@ -82,7 +86,25 @@ def test_settings_are_frozen_and_described():
         ({"epochs": None}, "epochs: should be a valid integer"),
         ({"schedule": {"name": "stepp"}}, "schedule.name: 'stepp' is unknown; use one of 'constant', 'step'"),
         ({"schedule": {}}, "schedule.name: missing; add it"),
-        ({"network": {"name": "alexnett"}}, "network.name: should be 'se_resnext', not 'alexnett'"),
+        (
+            {"network": {"name": "alexnett"}},
+            "network.name: 'alexnett' is unknown; use one of 'se_resnext', 'alexnet', ",
+        ),
+        ({"network": {}}, "network.name: missing; add it"),
+        ({"network": {"name": "alexnet", "lrm": 1}}, "network.lrm: unknown key; did you mean lrn?"),
+        ({"network": {"name": "alexnet", "padding": 11}}, "network: padding: 11 is as wide as the kernel of 11"),
+        ({"network": {"name": "vgg", "depth": 12}}, "network.depth: should be 11, 13, 16 or 19, not 12"),
+        ({"network": {"name": "resnet_cifar", "depth": 21}}, "network: depth: 21 is not 6n+2; use 20 or 26"),
+        ({"network": {"name": "resnet_cifar", "depth": 3}}, "network: depth: 3 is not 6n+2; use 8"),
+        (
+            {"network": {"name": "resnet_cifar", "depth": 26, "bottleneck": True}},
+            "network: depth: 26 is not 9n+2; use 20 or 29",
+        ),
+        ({"network": {"name": "resnet_cifar", "widths": [1, 2]}}, "network.widths.2: missing; add it"),
+        (
+            {"network": {"name": "lenet5"}, "data": {"image_size": 28}},
+            "my.yaml: data.image_size: lenet5 is made for 32 pixels, not 28; set 32",
+        ),
         ({"network": {"name": "se_resnext", "out_dims": [64, 96]}}, "network: out_dims: 96 follows 64"),
         ({"network": {"name": "se_resnext", "out_dims": [15, 30]}}, "out_dims: 15 is odd"),
         ({"threads": 10**10}, "threads: should be less than or equal to 1024"),
@@ -122,6 +144,8 @@ def test_several_errors_are_one_line():
         ("", "not a config"),
         ("\x00", "not YAML"),
         ("seed: 2020-13-45", "not YAML"),
+        ("seed: 1\nepochs: 1\nepochs: 2", "line 3: not YAML (epochs is there twice)"),
+        ("? [a]\n: 1", "not YAML"),
         ("a: !!float x", "not YAML"),
         ("[" * 5000, "not YAML"),
     ],

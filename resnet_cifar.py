@@ -1,0 +1,205 @@
+"""ResNet for CIFAR in PaddlePaddle and in TensorFlow, and its training script.
+
+    python resnet_cifar.py --framework paddle
+    python resnet_cifar.py --framework tensorflow --config configs/resnet20_short.yaml
+
+He et al. 2016, arXiv:1512.03385, section 4.2; its helpers are those of PaddlePaddle's tutorial. The tutorial adds the
+block's raw input beside the shortcut; here, as in the paper, a block adds the shortcut alone.
+"""
+
+
+def conv_bn_layer_paddle(in_channels, out_channels, kernel_size, stride, relu=True):
+    """Convolution, batch norm and, unless told otherwise, ReLU."""
+    from tandem.layers_paddle import BatchNorm2D, Conv2D
+
+    from paddle import nn  # isort: skip
+
+    layers = [
+        ("conv", Conv2D(in_channels, out_channels, kernel_size, stride, kernel_size // 2)),
+        ("bn", BatchNorm2D(out_channels)),
+    ]
+    if relu:
+        layers.append(("relu", nn.ReLU()))
+    return nn.Sequential(*layers)
+
+
+def conv_bn_layer_tensorflow(in_channels, out_channels, kernel_size, stride, relu=True, *, name):
+    """Convolution, batch norm and, unless told otherwise, ReLU."""
+    from tandem.layers_tensorflow import BatchNorm2D, Conv2D
+
+    from tensorflow import keras  # isort: skip
+
+    layers = [
+        Conv2D(in_channels, out_channels, kernel_size, stride, kernel_size // 2, name="conv"),
+        BatchNorm2D(out_channels, name="bn"),
+    ]
+    if relu:
+        layers.append(keras.layers.ReLU(name="relu"))
+    return keras.Sequential(layers, name=name)
+
+
+def shortcut_paddle(in_channels, out_channels, stride):
+    """A 1x1 convolution where the block changes the shape, else None: the identity."""
+    if stride == 1 and in_channels == out_channels:
+        return None
+    return conv_bn_layer_paddle(in_channels, out_channels, 1, stride, relu=False)
+
+
+def shortcut_tensorflow(in_channels, out_channels, stride):
+    """A 1x1 convolution where the block changes the shape, else None: the identity."""
+    if stride == 1 and in_channels == out_channels:
+        return None
+    return conv_bn_layer_tensorflow(in_channels, out_channels, 1, stride, relu=False, name="shortcut")
+
+
+def basicblock_paddle(in_channels, out_channels, stride):
+    """Two 3x3 convolutions beside the shortcut."""
+    from tandem.layers_paddle import Residual
+
+    from paddle import nn  # isort: skip
+
+    body = nn.Sequential(
+        ("conv1", conv_bn_layer_paddle(in_channels, out_channels, 3, stride)),
+        ("conv2", conv_bn_layer_paddle(out_channels, out_channels, 3, 1, relu=False)),
+    )
+    return Residual(body, shortcut_paddle(in_channels, out_channels, stride))
+
+
+def basicblock_tensorflow(in_channels, out_channels, stride, *, name):
+    """Two 3x3 convolutions beside the shortcut."""
+    from tandem.layers_tensorflow import Residual
+
+    from tensorflow import keras  # isort: skip
+
+    body = [
+        conv_bn_layer_tensorflow(in_channels, out_channels, 3, stride, name="conv1"),
+        conv_bn_layer_tensorflow(out_channels, out_channels, 3, 1, relu=False, name="conv2"),
+    ]
+    body = keras.Sequential(body, name="body")
+    return Residual(body, shortcut_tensorflow(in_channels, out_channels, stride), name=name)
+
+
+def bottleneck_paddle(in_channels, out_channels, stride):
+    """A 3x3 convolution between two of 1x1, in a quarter of the channels, beside the shortcut."""
+    from tandem.layers_paddle import Residual
+
+    from paddle import nn  # isort: skip
+
+    inner = out_channels // 4
+    body = nn.Sequential(
+        ("conv1", conv_bn_layer_paddle(in_channels, inner, 1, stride)),
+        ("conv2", conv_bn_layer_paddle(inner, inner, 3, 1)),
+        ("conv3", conv_bn_layer_paddle(inner, out_channels, 1, 1, relu=False)),
+    )
+    return Residual(body, shortcut_paddle(in_channels, out_channels, stride))
+
+
+def bottleneck_tensorflow(in_channels, out_channels, stride, *, name):
+    """A 3x3 convolution between two of 1x1, in a quarter of the channels, beside the shortcut."""
+    from tandem.layers_tensorflow import Residual
+
+    from tensorflow import keras  # isort: skip
+
+    inner = out_channels // 4
+    body = [
+        conv_bn_layer_tensorflow(in_channels, inner, 1, stride, name="conv1"),
+        conv_bn_layer_tensorflow(inner, inner, 3, 1, name="conv2"),
+        conv_bn_layer_tensorflow(inner, out_channels, 1, 1, relu=False, name="conv3"),
+    ]
+    body = keras.Sequential(body, name="body")
+    return Residual(body, shortcut_tensorflow(in_channels, out_channels, stride), name=name)
+
+
+def layer_warp_paddle(block, in_channels, out_channels, count, stride):
+    """A stage of `count` blocks; the first changes width and size."""
+    from paddle import nn
+
+    blocks = [("block1", block(in_channels, out_channels, stride))]
+    for index in range(2, count + 1):
+        blocks.append((f"block{index}", block(out_channels, out_channels, 1)))
+    return nn.Sequential(*blocks)
+
+
+def layer_warp_tensorflow(block, in_channels, out_channels, count, stride, *, name):
+    """A stage of `count` blocks; the first changes width and size."""
+    from tensorflow import keras
+
+    blocks = [block(in_channels, out_channels, stride, name="block1")]
+    for index in range(2, count + 1):
+        blocks.append(block(out_channels, out_channels, 1, name=f"block{index}"))
+    return keras.Sequential(blocks, name=name)
+
+
+def resnet_cifar_paddle(num_classes=10, depth=20, bottleneck=False, widths=(16, 32, 64)):
+    """ResNet for small images, as a paddle.nn.Sequential: float [N, 3, H, W] to logits [N, num_classes].
+
+    Args:
+        num_classes: length of the logits.
+        depth: 6n + 2, or with bottlenecks 9n + 2, for n blocks in each of the three stages.
+        bottleneck: blocks of three convolutions, which widen to four times `widths`, in place of two.
+        widths: channels of each stage's 3x3 convolutions.
+    """
+    from tandem.layers_paddle import GlobalAveragePool
+
+    from paddle import nn  # isort: skip
+
+    block, expansion = (bottleneck_paddle, 4) if bottleneck else (basicblock_paddle, 1)
+    count = blocks_per_stage(depth, bottleneck)
+    out1, out2, out3 = (expansion * width for width in widths)
+    return nn.Sequential(
+        ("first", conv_bn_layer_paddle(3, widths[0], 3, 1)),
+        ("stage1", layer_warp_paddle(block, widths[0], out1, count, 1)),
+        ("stage2", layer_warp_paddle(block, out1, out2, count, 2)),
+        ("stage3", layer_warp_paddle(block, out2, out3, count, 2)),
+        ("pool", GlobalAveragePool()),
+        ("fc", nn.Linear(out3, num_classes)),
+    )
+
+
+def resnet_cifar_tensorflow(num_classes=10, depth=20, bottleneck=False, widths=(16, 32, 64)):
+    """ResNet for small images, as a tf.keras.Sequential: float [N, H, W, 3] to logits [N, num_classes].
+
+    Args:
+        num_classes: length of the logits.
+        depth: 6n + 2, or with bottlenecks 9n + 2, for n blocks in each of the three stages.
+        bottleneck: blocks of three convolutions, which widen to four times `widths`, in place of two.
+        widths: channels of each stage's 3x3 convolutions.
+    """
+    from tandem.layers_tensorflow import GlobalAveragePool
+
+    from tensorflow import keras  # isort: skip
+
+    block, expansion = (bottleneck_tensorflow, 4) if bottleneck else (basicblock_tensorflow, 1)
+    count = blocks_per_stage(depth, bottleneck)
+    out1, out2, out3 = (expansion * width for width in widths)
+    return keras.Sequential(
+        [
+            conv_bn_layer_tensorflow(3, widths[0], 3, 1, name="first"),
+            layer_warp_tensorflow(block, widths[0], out1, count, 1, name="stage1"),
+            layer_warp_tensorflow(block, out1, out2, count, 2, name="stage2"),
+            layer_warp_tensorflow(block, out2, out3, count, 2, name="stage3"),
+            GlobalAveragePool(name="pool"),
+            keras.layers.Dense(num_classes, use_bias=True, name="fc"),
+        ],
+        name="resnet_cifar",
+    )
+
+
+def blocks_per_stage(depth, bottleneck):
+    """The n of depth 6n + 2, or with bottlenecks 9n + 2.
+
+    Raises:
+        ValueError: there is no such n; names the nearest depths that have one.
+    """
+    layers = 9 if bottleneck else 6
+    count, rest = divmod(depth - 2, layers)
+    if count < 1 or rest:
+        right = [layers * n + 2 for n in (count, count + 1) if n > 0] or [layers + 2]
+        raise ValueError(f"depth: {depth} is not {layers}n+2; use {' or '.join(map(str, right))}")
+    return count
+
+
+if __name__ == "__main__":
+    from tandem.cli import train_script
+
+    train_script("resnet20.yaml")
