@@ -28,10 +28,18 @@ def write(path, arrays, metadata):
     Raises:
         UserError: the file cannot be written; nothing is left behind.
     """
-    path = Path(path)
     arrays = {name: np.ascontiguousarray(array).reshape(np.shape(array)) for name, array in arrays.items()}
     text = json.dumps({"format": FORMAT, **metadata})
-    content = save(arrays, {"tandem": text, "digest": _digest(arrays, text)})
+    write_file(path, save(arrays, {"tandem": text, "digest": _digest(arrays, text)}))
+
+
+def write_file(path, content):
+    """Write the bytes `content` to `path`, by a temporary file, fsync and rename: all of it, or nothing.
+
+    Raises:
+        UserError: the file cannot be written; nothing is left behind, and what was there before still is.
+    """
+    path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f"{UNFINISHED}{path.name}")
@@ -46,9 +54,7 @@ def write(path, arrays, metadata):
             raise
         _sync_folder(path.parent)
     except OSError as error:
-        raise UserError(
-            f"{path}: cannot be written ({error.strerror}); earlier checkpoints are as they were"
-        ) from error
+        raise UserError(f"{path}: cannot be written ({error.strerror}); what was there is as it was") from error
 
 
 def read(path):
@@ -99,6 +105,18 @@ def newest(folder, warn):
         except UserError as error:
             warn(f"skipped: {error}")
     raise UserError(f"{folder}: no whole checkpoint to resume from; start a new run without --resume")
+
+
+def find(path, warn):
+    """Read the checkpoint `path`, or the newest whole one of the run folder `path`: (path, arrays, metadata).
+
+    Raises:
+        UserError: see `read` and `newest`.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return newest(path / "checkpoints", warn)
+    return path, *read(path)
 
 
 def prune(folder, step, keep):

@@ -1,0 +1,150 @@
+"""One framework's side of a certificate, in a process of its own: python -m tandem.certificate_worker FRAMEWORK FOLDER.
+
+Reads one command a line from stdin, as JSON: the name of a method of `Worker` and its arguments. Answers each on stdout
+with one line: what the method returns, or what went wrong. Tensors go through files in FOLDER: both sides read
+`state` and `batch`, each writes `FRAMEWORK-trace` and `FRAMEWORK-state`.
+"""
+
+import contextlib
+import importlib
+import json
+import os
+import sys
+import traceback
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file, save_file
+
+from data_utils import Batch
+from tandem import config
+from tandem.errors import UserError
+from tandem.sameness import compare
+
+
+class Worker:
+    """What a certificate asks of a framework.
+
+    Args:
+        framework: "paddle" or "tensorflow".
+        folder: where the files are.
+    """
+
+    def __init__(self, framework, folder):
+        self.framework = framework
+        self.folder = Path(folder)
+        self.trap = contextlib.ExitStack()
+
+    def start(self, settings, num_classes, resumed, trap):
+        """Build the network; write its state. Returns the device's record, and the types of the layers by name.
+
+        Args:
+            settings: a config as a dict.
+            num_classes: length of the logits.
+            resumed: whether to begin with `state`, which may hold more than the engine's.
+            trap: the name of one of tandem/traps.py, to be switched on here; or None.
+        """
+        self.module = importlib.import_module(f"tandem.engine_{self.framework}")
+        self.trap.close()
+        if trap is not None:
+            self.trap.enter_context(importlib.import_module("tandem.traps").switched_on(trap, self.framework))
+        self.settings, self.num_classes = settings, num_classes
+        self.engine = self._engine(settings["precision"])
+        if resumed:
+            state = self._read("state")
+            self.engine.load_state({name: state[name] for name in self.engine.shapes if name in state}, "state")
+        self._write("state", self.engine.state())
+        return {"record": self.engine.record, "types": self.engine.layer_types()}
+
+    def trace(self, learning_rate, step):
+        """A step from `state` on `batch`: writes what it computed, and the state after it. Returns the names, in order.
+
+        See `Engine.trace`.
+        """
+        self.engine.load_state(self._read("state"), "state")
+        arrays = self.engine.trace(self._batch(), learning_rate, step)
+        self._write("trace", arrays)
+        self._write("state", self.engine.state())
+        return list(arrays)
+
+    def trace_evaluation(self):
+        """The same in evaluation mode, where no state changes."""
+        self.engine.load_state(self._read("state"), "state")
+        arrays = self.engine.trace_evaluation(self._batch())
+        self._write("trace", arrays)
+        return list(arrays)
+
+    def trained_step(self, precision, learning_rate, step):
+        """A step from `state` on `batch` as the training loop takes it, in `precision`: writes the state after it."""
+        engine = self._engine(precision)
+        # With float16 an engine has a loss scale besides.
+        engine.load_state({**engine.state(), **self._read("state")}, "state")
+        engine.train_step(self._batch(), learning_rate, step).numpy()
+        self._write("state", {name: engine.state()[name] for name in self.engine.shapes})
+
+    def start_free(self):
+        """Begin two runs that nothing will bring back to `state`: one as it is, one with all weights nudged an ulp."""
+        state = self._read("state")
+        nudged = {name: np.nextafter(state[name], np.inf) for name in self._parameters()}
+        self.free, self.nudged = state, {**state, **nudged}
+
+    def free_step(self, learning_rate, step, nudge):
+        """A step of the first: writes its weights. Where `nudge`, of the second too: returns by how much it differs."""
+        self.free = self._after(self.free, learning_rate, step)
+        weights = {name: self.free[name] for name in self._parameters()}
+        self._write("trace", weights)
+        if not nudge:
+            return None
+        self.nudged = self._after(self.nudged, learning_rate, step)
+        nudged = {name: self.nudged[name] for name in weights}
+        return max(difference.error for difference in compare({"free": weights, "nudged": nudged}, "free run"))
+
+    def _after(self, state, learning_rate, step):
+        self.engine.load_state(state, "state")
+        self.engine.train_step(self._batch(), learning_rate, step).numpy()
+        return self.engine.state()
+
+    def _engine(self, precision):
+        settings = config.check({**self.settings, "precision": precision}, "certificate")
+        preprocessing = load_file(self.folder / "preprocessing")
+        return self.module.Engine(settings, self.num_classes, **preprocessing)
+
+    def _parameters(self):
+        return [name.removeprefix("velocity/") for name in self.engine.shapes if name.startswith("velocity/")]
+
+    def _batch(self):
+        return Batch(**load_file(self.folder / "batch"))
+
+    def _read(self, what):
+        return load_file(self.folder / what)
+
+    def _write(self, what, arrays):
+        arrays = {name: np.ascontiguousarray(array).reshape(np.shape(array)) for name, array in arrays.items()}
+        save_file(arrays, self.folder / f"{self.framework}-{what}")
+
+
+def where(error):
+    """`error` in one line, and where it came from: the innermost line that is not in an installed package."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "site-packages" not in frame.filename]
+    lines = str(error).strip().splitlines() or [""]
+    return f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}: {type(error).__name__}: {lines[-1].strip()}"
+
+
+def main(framework, folder):
+    """Answer commands until stdin ends."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # whatever else is printed, by a network of a user's own or by native code, is no answer
+    worker = Worker(framework, folder)
+    for line in sys.stdin:
+        command, arguments = json.loads(line)
+        try:
+            reply = {"answer": getattr(worker, command)(**arguments)}
+        except UserError as error:
+            reply = {"refused": str(error)}
+        except Exception as error:  # the network may be anybody's
+            reply = {"raised": where(error)}
+        print(json.dumps(reply), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,109 @@
+"""A process for each framework, working side by side: they never share one, and files carry their tensors."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from safetensors.numpy import load_file
+
+from tandem.errors import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+FRAMEWORKS = ("paddle", "tensorflow")
+
+
+class WorkerStopped(Exception):
+    """A worker raised or died in the middle of step `step`; `what` says how."""
+
+    def __init__(self, framework, step, what):
+        super().__init__(what)
+        self.framework = framework
+        self.step = step
+        self.what = what
+
+
+class Workers:
+    """Processes of tandem/certificate_worker.py, one a framework, for as long as the `with` lasts.
+
+    Args:
+        pythons: by framework, the Python interpreter to run it with; by default this one.
+
+    Attributes:
+        folder: the temporary folder through which they pass tensors.
+        step: the step that they are at; None until both have built their network.
+
+    Raises:
+        UserError: an interpreter cannot be started.
+    """
+
+    def __init__(self, pythons=None):
+        self.pythons = pythons or {}
+        self.step = None
+
+    def __enter__(self):
+        with contextlib.ExitStack() as stack:
+            self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tandem-")))
+            self.processes = {framework: stack.enter_context(self._start(framework)) for framework in FRAMEWORKS}
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exception):
+        for process in self.processes.values():
+            process.kill()
+        self._stack.close()
+
+    def _start(self, framework):
+        python = self.pythons.get(framework, sys.executable)
+        command = [python, "-m", "tandem.certificate_worker", framework, str(self.folder)]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+        with open(self.folder / f"{framework}-said", "w") as said:
+            try:
+                return subprocess.Popen(command, stderr=said, text=True, env=environment, **pipes)
+            except OSError as error:
+                raise UserError(f"--python-{framework} {python}: {error.strerror}; name a Python") from error
+
+    def ask(self, command, by_framework=None, **arguments):
+        """Have both do `command` at once; their answers by framework. `by_framework`: arguments that differ.
+
+        Raises:
+            UserError: one refused, or could not build its network.
+            WorkerStopped: one raised or died later.
+        """
+        for framework, process in self.processes.items():
+            own = {name: values.get(framework) for name, values in (by_framework or {}).items()}
+            with contextlib.suppress(BrokenPipeError):  # it died, as reading its answer will tell
+                print(json.dumps([command, {**arguments, **own}]), file=process.stdin, flush=True)
+        replies = {framework: self._reply(framework) for framework in self.processes}
+        for framework, reply in replies.items():
+            if "refused" in reply or ("raised" in reply and self.step is None):
+                raise UserError(f"{framework}: {reply.get('refused') or reply['raised']}")
+            if "raised" in reply:
+                raise WorkerStopped(framework, self.step, reply["raised"])
+        return {framework: reply["answer"] for framework, reply in replies.items()}
+
+    def read(self, what, names=None):
+        """What each has written, by framework; in the order of `names` (by framework) where given."""
+        files = {framework: load_file(self.folder / f"{framework}-{what}") for framework in FRAMEWORKS}
+        if names is None:
+            return files
+        return {framework: {name: file[name] for name in names[framework]} for framework, file in files.items()}
+
+    def share_state(self):
+        """Let the state of the first be the one that both start from."""
+        os.replace(self.folder / f"{FRAMEWORKS[0]}-state", self.folder / "state")
+
+    def _reply(self, framework):
+        line = self.processes[framework].stdout.readline()
+        if line:
+            return json.loads(line)
+        code = self.processes[framework].wait()
+        if code < 0:
+            return {"raised": f"its process died of {signal.Signals(-code).name}"}
+        said = (self.folder / f"{framework}-said").read_text(errors="replace").strip().splitlines()
+        return {"raised": f"its process ended ({said[-1].strip() if said else f'exit code {code}'})"}
