@@ -195,8 +195,8 @@ def _unpack(archive: Path, target: Path, verify: bool) -> None:
 # CIFAR-10: read
 
 
-class _Unpickler(pickle.Unpickler):
-    """Admits the three names in the published files; any other is refused before it is imported."""
+class ArrayUnpickler(pickle.Unpickler):
+    """Admits arrays, with the three names that their pickles need; any other is refused before it is imported."""
 
     # Where arrays find their constructor depends on NumPy's version (numpy.core, numpy._core): ask one.
     reconstruct = np.empty(0).__reduce__()[0]
@@ -208,6 +208,7 @@ class _Unpickler(pickle.Unpickler):
     }
 
     def find_class(self, module: str, name: str) -> Any:
+        """Called by pickle for each name in the file."""
         if (module, name) not in self.admitted:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}")
         return self.admitted[module, name]
@@ -224,7 +225,7 @@ def _unpickle(path: Path, verify: bool) -> dict:
         _check_md5(path)
     with open(path, "rb") as file:
         try:
-            content = _Unpickler(file, encoding="bytes").load()
+            content = ArrayUnpickler(file, encoding="bytes").load()
         except Exception as error:  # a damaged pickle may raise almost anything
             raise _not_as_published(path, f"refused, {textwrap.shorten(str(error), 100)}") from error
     if not isinstance(content, dict):
