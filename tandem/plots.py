@@ -15,7 +15,7 @@ def draw_curves(runs, path):
     """Draw loss and error rate of `runs` (label to records of metrics.jsonl) over one another, as the PNG `path`.
 
     Left: the training loss at every log line (thin) and the test loss after every epoch (dots). Right: training
-    (dashed) and test error in percent after every epoch.
+    (dashed) and test error in percent after every epoch. A dotted vertical line: from there on in the other framework.
     """
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     loss_axes, error_axes = figure.subplots(1, 2)
@@ -26,6 +26,11 @@ def draw_curves(runs, path):
         loss_axes.plot(
             passes, [record["loss"] for record in batches], color=color, lw=1, alpha=0.8, label=f"{label}, train"
         )
+        for before, after in itertools.pairwise(batches):
+            if before["framework"] != after["framework"]:
+                handed_over = f"{label}, {before['framework']} to {after['framework']}"
+                for axes in (loss_axes, error_axes):
+                    axes.axvline(before["position"], color=color, lw=1.2, ls=":", label=handed_over)
         ends = [record["epoch"] for record in epochs]
         loss_axes.plot(
             ends, [record["test"]["loss"] for record in epochs], "o:", color=color, ms=4, label=f"{label}, test"
@@ -37,7 +42,7 @@ def draw_curves(runs, path):
         axes.set(title=title, xlabel="epoch", ylabel=unit, ylim=(0, None))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
+        axes.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, frameon=False)
     try:
         figure.savefig(path, dpi=120, format="png")
     except OSError as error:

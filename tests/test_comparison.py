@@ -11,7 +11,10 @@ from tandem.plots import draw_curves
 def write_run(folder, loss):
     folder.mkdir()
     averages = {"loss": loss, "accuracy": 0.5, "top5": 0.9}
-    records = [{"kind": "batch", "epoch": 1, "step": step, "position": step / 2, **averages} for step in (1, 2)]
+    records = [
+        {"kind": "batch", "framework": "paddle", "epoch": 1, "step": step, "position": step / 2, **averages}
+        for step in (1, 2)
+    ]
     records = [record | {"images_per_second": 1000.0 * record["step"]} for record in records]
     records.append({"kind": "epoch", "epoch": 1, "step": 2, "train": averages, "test": averages | {"loss": loss / 2}})
     (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
