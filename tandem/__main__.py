@@ -18,6 +18,13 @@ class Framework(StrEnum):
     tensorflow = "tensorflow"
 
 
+class Precision(StrEnum):
+    """What a certificate may be made in: where both frameworks have it on any device."""
+
+    float64 = "float64"
+    float32 = "float32"
+
+
 @app.callback()
 def main():
     """The same CNN in PaddlePaddle and in TensorFlow."""
@@ -60,6 +67,62 @@ def benchmark(
 
 
 @app.command()
+def certify(
+    network: Annotated[
+        str,
+        typer.Argument(
+            help="A network's name, a config, or a checkpoint, a run, or your own mynet.py with its builders."
+        ),
+    ],
+    override: Annotated[
+        list[str] | None, typer.Option("-o", metavar="KEY=VALUE", help="Set one key, e.g. network.lrn=true.")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 10,
+    batch_size: Annotated[int, typer.Option(min=2, help="Images in a step.")] = 4,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, gpu or gpu:N; short for -o device=...")] = None,
+    precision: Annotated[Precision, typer.Option(help="What to compare in.")] = "float64",
+    output: Annotated[
+        Path | None, typer.Option(help="Where to write the certificate. Default: certificates/NETWORK.")
+    ] = None,
+    python_paddle: Annotated[Path | None, typer.Option(help="The Python that has Paddle. Default: this one.")] = None,
+    python_tensorflow: Annotated[Path | None, typer.Option(help="The Python that has TensorFlow.")] = None,
+):
+    """Prove that a network computes the same in both frameworks; exit code 1 if it does not."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from tandem import certificate_report as report
+    from tandem.certificate import certify, subject
+    from tandem.workers import Workers
+
+    console, stderr = Console(highlight=False, markup=False, soft_wrap=True), Console(stderr=True)
+    settings, state = subject(network, [*(override or []), *([f"device={device}"] if device else [])])
+    pythons = {"paddle": python_paddle, "tensorflow": python_tensorflow}
+    with (
+        Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as progress,
+        Workers({framework: str(python) for framework, python in pythons.items() if python}) as workers,
+    ):
+        bar = progress.add_task("Certifying", total=steps)
+        certificate = certify(
+            network,
+            settings,
+            workers,
+            steps,
+            batch_size,
+            precision,
+            state,
+            report=lambda n: progress.update(bar, completed=n),
+        )
+    folder = output or Path("certificates", Path(network).stem)
+    report.save(certificate, folder)
+    console.print(report.to_table(certificate))
+    for line in [*report.verdict(certificate), f"Certificate: {folder / 'certificate.html'}"]:
+        console.print(line)
+    if not certificate.passed:
+        raise typer.Exit(1)
+
+
+@app.command()
 def curves(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders: what --run-dir named.")],
     output: Annotated[Path, typer.Option(help="The PNG to draw.")] = Path("curves.png"),
@@ -75,6 +138,66 @@ def curves(
     console = Console(highlight=False)
     console.print(side_by_side(records))
     console.print(f"Curves: {output}", soft_wrap=True)
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A .safetensors, .pdparams or .keras; or a run folder.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT", help="A .safetensors, .pdparams or .keras.")],
+    config: Annotated[
+        Path | None, typer.Option(help="The YAML file that names the network, where IN is no checkpoint.")
+    ] = None,
+    num_classes: Annotated[
+        int | None, typer.Option(min=1, help="Length of the logits. Default: as many as the config's data has classes.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace OUT if it is there.")] = False,
+):
+    """Convert weights and statistics between a checkpoint, Paddle's .pdparams and Keras' .keras.
+
+    A run folder stands for its newest whole checkpoint. A checkpoint made from the others begins a run: --resume it.
+    """
+    from rich.console import Console
+
+    from tandem.convert import convert
+
+    console, errors = (Console(stderr=error, soft_wrap=True, markup=False, highlight=False) for error in (False, True))
+    line = convert(source, target, config, num_classes, force, lambda line: errors.print(f"warning: {line}"))
+    console.print(line)
+
+
+@app.command()
+def traps(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME...]", help="Which. Default: all.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Where to write what came of all of them, e.g. docs/differences.md.")
+    ] = None,
+):
+    """Switch on each known way to differ, and show where the certificate sees it; exit code 1 if it does not."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from tandem import checkpoint, gallery
+    from tandem.errors import UserError
+    from tandem.workers import Workers
+
+    console, stderr = Console(highlight=False), Console(stderr=True)
+    selected = gallery.chosen(names)
+    if output and names:
+        raise UserError("--output: the page holds every trap; leave out the names")
+    with (
+        Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as progress,
+        Workers() as workers,
+    ):
+        bar = progress.add_task("Traps", total=gallery.parts(selected))
+        found, versions = gallery.run(
+            selected, workers, lambda what, done: progress.update(bar, description=what, completed=done)
+        )
+    console.print(gallery.table(found))
+    if not all(one.passed for one in found):
+        raise typer.Exit(1)
+    if output:
+        checkpoint.write_file(output, gallery.page(found, versions, output).encode())
+        console.print(f"Written: {output}", soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -236,9 +236,9 @@ def _take_steps(certificate, workers, settings, dataset, trained_precision, repo
         save_file(batch._asdict(), workers.folder / "batch")
         arguments = {"learning_rate": settings.optimizer.learning_rate * LEARNING_RATES[step % len(LEARNING_RATES)]}
         arguments["step"] = step
-        names = workers.ask("trace", **arguments)
+        workers.ask("trace", **arguments)
         states = workers.read("state")
-        certificate.judge_step(step, workers.read("trace", names), states)
+        certificate.judge_step(step, workers.read("trace"), states)
         if certificate.first is not None:
             return
         drift = workers.ask("free_step", by_framework={"nudge": {"paddle": True}}, **arguments)["paddle"]
@@ -249,8 +249,8 @@ def _take_steps(certificate, workers, settings, dataset, trained_precision, repo
         save_file(states["paddle"], workers.folder / "state")
         if report:
             report(step + 1)
-    names = workers.ask("trace_evaluation")
-    certificate.judge_evaluation(workers.read("trace", names))
+    workers.ask("trace_evaluation")
+    certificate.judge_evaluation(workers.read("trace"))
 
 
 def _batches(settings, split):

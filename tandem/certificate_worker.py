@@ -9,6 +9,7 @@ import contextlib
 import importlib
 import json
 import os
+import re
 import sys
 import traceback
 from pathlib import Path
@@ -57,22 +58,18 @@ class Worker:
         return {"record": self.engine.record, "types": self.engine.layer_types()}
 
     def trace(self, learning_rate, step):
-        """A step from `state` on `batch`: writes what it computed, and the state after it. Returns the names, in order.
+        """A step from `state` on `batch`: writes what it computed, and the state after it.
 
         See `Engine.trace`.
         """
         self.engine.load_state(self._read("state"), "state")
-        arrays = self.engine.trace(self._batch(), learning_rate, step)
-        self._write("trace", arrays)
+        self._write("trace", self.engine.trace(self._batch(), learning_rate, step))
         self._write("state", self.engine.state())
-        return list(arrays)
 
     def trace_evaluation(self):
         """The same in evaluation mode, where no state changes."""
         self.engine.load_state(self._read("state"), "state")
-        arrays = self.engine.trace_evaluation(self._batch())
-        self._write("trace", arrays)
-        return list(arrays)
+        self._write("trace", self.engine.trace_evaluation(self._batch()))
 
     def trained_step(self, precision, learning_rate, step):
         """A step from `state` on `batch` as the training loop takes it, in `precision`: writes the state after it."""
@@ -120,14 +117,18 @@ class Worker:
 
     def _write(self, what, arrays):
         arrays = {name: np.ascontiguousarray(array).reshape(np.shape(array)) for name, array in arrays.items()}
-        save_file(arrays, self.folder / f"{self.framework}-{what}")
+        names = {"names": json.dumps(list(arrays))}  # their order tells where a mistake shows first, and gets lost
+        save_file(arrays, self.folder / f"{self.framework}-{what}", names)
 
 
 def where(error):
     """`error` in one line, and where it came from: the innermost line that is not in an installed package."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "site-packages" not in frame.filename]
-    lines = str(error).strip().splitlines() or [""]
-    return f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}: {type(error).__name__}: {lines[-1].strip()}"
+    # Keras puts its own words before the message and the arguments after it; Paddle a stack, and its message last.
+    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split("Arguments received by")[0]
+    lines = [line.strip() for line in text.splitlines() if line.strip() and "encountered when calling" not in line]
+    lines = [line for line in lines if not line.startswith(("[Hint", "(at "))] or [""]
+    return f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}: {type(error).__name__}: {lines[-1]}"
 
 
 def main(framework, folder):

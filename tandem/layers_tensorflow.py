@@ -178,7 +178,8 @@ class LocalResponseNorm(tf.keras.layers.Layer):
         before = self.size // 2
         squares = tf.pad(x * x, [[0, 0], [0, 0], [0, 0], [before, self.size - 1 - before]])
         total = sum(squares[..., start : start + x.shape[3]] for start in range(self.size))
-        return x * (1.0 + self.alpha / self.size * total) ** -self.beta
+        beta = float(np.float32(self.beta))  # Paddle keeps an exponent as C++ float, also in float64
+        return x * (1.0 + self.alpha / self.size * total) ** -beta
 
     def get_config(self):
         """The arguments that make this layer again."""

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from safetensors.numpy import load_file
+from safetensors import safe_open
 
 from tandem.errors import UserError
 
@@ -87,12 +87,14 @@ class Workers:
                 raise WorkerStopped(framework, self.step, reply["raised"])
         return {framework: reply["answer"] for framework, reply in replies.items()}
 
-    def read(self, what, names=None):
-        """What each has written, by framework; in the order of `names` (by framework) where given."""
-        files = {framework: load_file(self.folder / f"{framework}-{what}") for framework in FRAMEWORKS}
-        if names is None:
-            return files
-        return {framework: {name: file[name] for name in names[framework]} for framework, file in files.items()}
+    def read(self, what):
+        """The arrays that each has written, by framework and name, in the order in which they were computed."""
+        arrays = {}
+        for framework in FRAMEWORKS:
+            with safe_open(self.folder / f"{framework}-{what}", framework="numpy") as file:
+                names = json.loads(file.metadata()["names"])
+                arrays[framework] = {name: file.get_tensor(name) for name in names}
+        return arrays
 
     def share_state(self):
         """Let the state of the first be the one that both start from."""
