@@ -61,10 +61,15 @@ class Dataset(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What one step sees: `images` uint8 [B, 3, H, W], C-contiguous, and `labels` int64 [B]."""
+    """What one step sees: `images` uint8 [B, 3, H, W], C-contiguous, and `labels` int64 [B].
+
+    With mixup also `permutation`, int64 [B], and `weight`, 0.5 to 1: see `mixup`. The device does the mixing.
+    """
 
     images: np.ndarray
     labels: np.ndarray
+    permutation: np.ndarray | None = None
+    weight: float | None = None
 
 
 # CIFAR-10: download and unpack
@@ -534,6 +539,22 @@ def augment(
     return images
 
 
+def mixup(alpha: float, bits: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return the (permutation, weight) of a mixed batch of B images from random `bits`, uint64 [1 + B].
+
+    Image i becomes weight * image i + (1 - weight) * image permutation[i], and its loss the same mean of the losses
+    for both labels. Zhang et al., "mixup: Beyond Empirical Risk Minimization", 2018, arXiv:1710.09412: the weight,
+    one a batch, is drawn from Beta(`alpha`, `alpha`). Here from its upper half: of a pair either may be called the
+    first, so batches are distributed alike, and an image's own label is always its heavier one. `weight` is a
+    float32, from 0.5 to 1, so that `1 - weight` is exact, too.
+    """
+    from scipy.special import betaincinv
+
+    uniform = int(bits[0] >> np.uint64(11)) / 2**53
+    weight = float(np.float32(betaincinv(alpha, alpha, 0.5 + uniform / 2)))
+    return np.argsort(bits[1:], kind="stable"), weight
+
+
 # Batches
 
 
@@ -556,11 +577,12 @@ def batches(
     fill: np.ndarray,
     first_step: int = 0,
 ) -> Iterator[Batch]:
-    """Yield the shuffled, augmented batches of one training epoch; see `steps_per_epoch` and `augment`.
+    """Yield the shuffled, augmented batches of one training epoch; see `steps_per_epoch`, `augment` and `mixup`.
 
-    `fill`, uint8 [3], colours the padding of a crop and the hole of cutout: see `fill_color`. The order is a
-    function of (seed, epoch), the augmentation of (seed, epoch, step): from `first_step` on, a resumed epoch
-    yields exactly what the whole one does.
+    `augmentation` has `mixup` (alpha, 0 is off) besides what `augment` needs. `fill`, uint8 [3], colours the
+    padding of a crop and the hole of cutout: see `fill_color`. The order is a function of (seed, epoch), the
+    augmentation of (seed, epoch, step): from `first_step` on, a resumed epoch yields exactly what the whole one
+    does.
     """
     count, channels, height, width = split.images.shape
     border = 2 * augmentation.crop_padding
@@ -571,7 +593,11 @@ def batches(
     for step in range(first_step, steps_per_epoch(count, batch_size)):
         index = order[step * batch_size : (step + 1) * batch_size]
         bits = random_bits(seed, "augmentation", epoch, step, (5, len(index)))
-        yield Batch(augment(split.images[index], canvas, augmentation, fill, bits), split.labels[index])
+        batch = Batch(augment(split.images[index], canvas, augmentation, fill, bits), split.labels[index])
+        if augmentation.mixup:
+            bits = random_bits(seed, "mixup", epoch, step, 1 + len(index))
+            batch = Batch(batch.images, batch.labels, *mixup(augmentation.mixup, bits))
+        yield batch
 
 
 def evaluation_batches(split: Split, batch_size: int) -> Iterator[Batch]:

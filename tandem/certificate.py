@@ -15,6 +15,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 from safetensors.numpy import save_file
 
 import data_utils
@@ -32,8 +33,11 @@ TOLERANCES = {
 """The largest error that passes, by precision. Below float64 the gradients need room: where rounding takes one
 activation over a ReLU's kink, its part of the gradient comes or goes as a whole."""
 
-BACKWARD = ("gradients", "velocities", "parameters")
+BACKWARD = ("gradients", "velocities", "parameters", "averages")
 """The phases that hang on gradients."""
+
+STATE_PHASES = ("statistics", "velocities", "parameters", "averages")
+"""What a step leaves behind, in the order in which a mistake shows."""
 
 LEARNING_RATES = (1.0, 0.5, 0.8, 0.25, 0.6)
 """The configured learning rate is multiplied by these in turn: some mistakes show only where it changes."""
@@ -85,13 +89,13 @@ class Certificate:
         return self.first is None and all(phase["passed"] for path in self.trained.values() for phase in path.values())
 
     def judge(self, step, phase, differences):
-        """Enter the `differences` (see tandem/sameness.py) of a phase of a step."""
+        """Enter the `differences` (see tandem/sameness.py) of a phase of a step, if there are any arrays in it."""
+        if not differences:
+            return
         tolerance = self.tolerances["backward" if phase in BACKWARD else "forward"]
         entry = self.phases.setdefault(phase, {"compared": 0, "errors": [], "error": -1.0, "name": "", "step": step})
         entry["compared"] += len(differences)
-        worst = max(differences, key=lambda difference: difference.error, default=None)
-        if worst is None:
-            return
+        worst = max(differences, key=lambda difference: difference.error)
         entry["errors"].append(_finite(worst.error))
         if entry["error"] is not None and worst.error > entry["error"]:
             entry |= {"error": _finite(worst.error), "name": worst.name, "step": step}
@@ -114,7 +118,7 @@ class Certificate:
             self.judge(step, phase, compare(_part(traces, prefix), phase, precision))
         # Backwards, as they are computed.
         self.judge(step, "gradients", compare(_part(traces, "gradient/"), "gradients", precision)[::-1])
-        for phase in ("statistics", "velocities", "parameters"):
+        for phase in STATE_PHASES:
             self.judge(step, phase, compare(_of_kind(states, phase), phase, precision))
 
     def judge_evaluation(self, traces):
@@ -233,7 +237,8 @@ def _take_steps(certificate, workers, settings, dataset, trained_precision, repo
     batches = _batches(settings, dataset.train)
     for step, batch in zip(range(certificate.steps), batches, strict=False):
         workers.step = step
-        save_file(batch._asdict(), workers.folder / "batch")
+        arrays = {name: np.asarray(value) for name, value in batch._asdict().items() if value is not None}
+        save_file(arrays, workers.folder / "batch")
         arguments = {"learning_rate": settings.optimizer.learning_rate * LEARNING_RATES[step % len(LEARNING_RATES)]}
         arguments["step"] = step
         workers.ask("trace", **arguments)
@@ -268,7 +273,7 @@ def _judge_training_path(certificate, workers, states, precision, arguments):
     trained = workers.read("state")
     for framework in FRAMEWORKS:
         certificate.trained[framework] = {}
-        for phase in ("statistics", "velocities", "parameters"):
+        for phase in STATE_PHASES:
             sides = {"certified": states[framework], "trained": trained[framework]}
             differences = compare(_of_kind(sides, phase), phase, precision)
             worst = max(differences, key=lambda difference: difference.error, default=None)
@@ -284,15 +289,17 @@ def _judge_training_path(certificate, workers, states, precision, arguments):
 
 
 def _of_kind(states, kind):
-    """Of each side's state the "statistics", "velocities" or "parameters", the velocities by their parameter's name."""
+    """Of each side's state one of `STATE_PHASES`; velocities and averages by the name of what they belong to."""
 
     def kind_of(name):
         if name.startswith("velocity/"):
             return "velocities"
+        if name.startswith("ema/"):
+            return "averages"
         return "statistics" if name.endswith((".running_mean", ".running_var")) else "parameters"
 
     return {
-        side: {name.removeprefix("velocity/"): array for name, array in state.items() if kind_of(name) == kind}
+        side: {name.rpartition("/")[2]: array for name, array in state.items() if kind_of(name) == kind}
         for side, state in states.items()
     }
 

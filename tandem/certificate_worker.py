@@ -18,7 +18,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 
 from data_utils import Batch
-from tandem import config
+from tandem import config, summary
 from tandem.errors import UserError
 from tandem.sameness import compare
 
@@ -56,6 +56,13 @@ class Worker:
             self.engine.load_state({name: state[name] for name in self.engine.shapes if name in state}, "state")
         self._write("state", self.engine.state())
         return {"record": self.engine.record, "types": self.engine.layer_types()}
+
+    def describe(self, settings, num_classes):
+        """The rows of `tandem.summary.describe`, of the network of `settings` as it is built here."""
+        checked = config.check(settings, "summary")
+        module = importlib.import_module(f"tandem.engine_{self.framework}")
+        engine = module.Engine(checked, num_classes, np.zeros((3, 1, 1)), np.ones((3, 1, 1)))
+        return summary.describe(engine, checked.data.image_size)
 
     def trace(self, learning_rate, step):
         """A step from `state` on `batch`: writes what it computed, and the state after it.

@@ -7,7 +7,7 @@ from statistics import median
 from rich.table import Table
 
 from tandem.errors import UserError
-from tandem.recorder import read_metrics
+from tandem.recorder import TESTED, read_metrics
 
 
 def read_runs(folders):
@@ -36,15 +36,19 @@ def side_by_side(runs):
         table.add_column("difference", justify="right")
     for title, form, figure in FIGURES:
         figures = [figure(records) for records in runs.values()]
+        if all(map(math.isnan, figures)):
+            continue
         if len(figures) == 2:
             figures.append(abs(figures[0] - figures[1]))
-        table.add_row(title, *(format(value, form) for value in figures))
+        table.add_row(title, *("-" if math.isnan(value) else format(value, form) for value in figures))
     return table
 
 
 def _of_last_epoch(part, name):
+    """NaN where the run was not configured to have it."""
+
     def figure(records):
-        return [record for record in records if record["kind"] == "epoch"][-1][part][name]
+        return [record for record in records if record["kind"] == "epoch"][-1].get(part, {}).get(name, math.nan)
 
     return figure
 
@@ -64,7 +68,7 @@ FIGURES = (
     ("loss of the first step", ".7f", _first_loss),
     ("training loss, last epoch", ".4f", _of_last_epoch("train", "loss")),
     ("test loss, last epoch", ".4f", _of_last_epoch("test", "loss")),
-    ("test accuracy, last epoch", ".2%", _of_last_epoch("test", "accuracy")),
+    *((f"{title} accuracy, last epoch", ".2%", _of_last_epoch(part, "accuracy")) for part, title in TESTED.items()),
     ("test top-5, last epoch", ".2%", _of_last_epoch("test", "top5")),
     ("training images/s", ",.0f", _speed),
 )

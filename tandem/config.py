@@ -24,6 +24,11 @@ class Augmentation(Settings):
     )
     flip: bool = Field(True, description="mirror half of the images from left to right")
     cutout: Annotated[int, Field(ge=0, le=64)] = Field(0, description="side of a blanked square in pixels; 0 for none")
+    mixup: Annotated[float, Field(ge=0, le=100)] = Field(
+        0.0,
+        description="alpha of mixup, which mixes pairs of images and their losses; 0 for none. Training accuracy then "
+        "counts the heavier label of each pair",
+    )
 
 
 class Data(Settings):
@@ -83,6 +88,15 @@ class Config(Settings):
     batch_size: Annotated[int, Field(ge=2)] = Field(128, description="images in a training step")
     label_smoothing: Annotated[Float32, Field(ge=0, lt=1)] = Field(
         0.0, description="the part of a label's weight that is spread over all classes"
+    )
+    # From 0.5 on, 1 - decay is exact in float32, as decay is, so that both frameworks use the same two numbers.
+    ema_decay: Annotated[Float32, Field(ge=0.5, lt=1)] | None = Field(
+        None,
+        description="a mean of weights and statistics over the steps, mean = ema_decay*mean + (1 - ema_decay)*now, is "
+        "tested apart; null for none",
+    )
+    flip_tta: bool = Field(
+        False, description="after the last epoch also test with the mean of the logits of image and mirror image, apart"
     )
     seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(0, description="decides weights, order and augmentation")
     precision: Literal["float32", "float64", "bfloat16", "float16"] = Field(

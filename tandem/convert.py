@@ -67,7 +67,7 @@ def convert(source, target, config=None, num_classes=None, force=False, warn=pri
             raise UserError(f"{source}: does not say which network it is of; add --config FILE, which names it")
         settings = configs.load(config)
         weights = _read_pdparams(source) if source_format == ".pdparams" else None
-        num_classes = num_classes or _count_classes(settings)
+        num_classes = num_classes or count_classes(settings)
 
     network = settings, num_classes
     if source_format == ".keras":
@@ -82,8 +82,10 @@ def convert(source, target, config=None, num_classes=None, force=False, warn=pri
         found = len(metadata["class_names"])
         if num_classes != found:
             raise UserError(f"--num-classes {num_classes}: but the config's data has {found} classes; leave it out")
+        if settings.ema_decay is not None:
+            arrays |= {f"ema/{name}": array for name, array in weights.items() if "/" not in name}
         checkpoint.write(target, weights | arrays, metadata)
-    kept = [array for name, array in weights.items() if not name.startswith("velocity/")]
+    kept = [array for name, array in weights.items() if "/" not in name]
     numbers = sum(array.size for array in kept)
     return f"{source} -> {target}: {len(kept)} arrays of weights and statistics, {numbers:,} numbers"
 
@@ -183,7 +185,8 @@ def _precision(weights, source):
 _HOW_TO_CAST = "convert the model to one of them and save it again"
 
 
-def _count_classes(settings):
+def count_classes(settings):
+    """How many classes the data of a config has."""
     if settings.data.source == "folder":
         return len(data_utils.load(settings.data, settings.seed).class_names)
     return data_utils.CLASSES
@@ -228,10 +231,10 @@ def _in_process(framework, function, *arguments):
 
 
 def _new_engine(framework, precision, settings, num_classes):
-    """Tandem's engine, with any weights."""
+    """Tandem's engine, with any weights, and without averages of them."""
     module = importlib.import_module(f"tandem.engine_{framework}")
     # A network trained in 16 bits keeps float32 weights, and Paddle on a CPU knows no other precision.
-    settings = settings.model_copy(update={"precision": precision, "device": "cpu"})
+    settings = settings.model_copy(update={"precision": precision, "device": "cpu", "ema_decay": None})
     return module.Engine(settings, num_classes, np.zeros((3, 1, 1)), np.ones((3, 1, 1)))
 
 

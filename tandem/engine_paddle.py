@@ -93,6 +93,7 @@ class Engine:
         self.record = configure(config)
         self.seed = config.seed
         self.label_smoothing = config.label_smoothing
+        self.ema_decay = config.ema_decay
         self.num_classes = num_classes
         self.dtype = paddle.get_default_dtype()
         self.mean = paddle.to_tensor(mean, dtype=self.dtype)
@@ -129,26 +130,51 @@ class Engine:
                 decr_every_n_nan_or_inf=1,
             )
 
-        variables = {**self._model_variables(), **self._velocity_variables()}
-        self.shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
+        self.averages = {}
+        if self.ema_decay is not None:
+            self.averages = {name: variable.detach().clone() for name, variable in self._model_variables().items()}
+
+        self.shapes = {name: tuple(variable.shape) for name, variable in self._variables().items()}
         weights = initial_state({name: self.shapes[name] for name in self._model_variables()}, config.seed)
-        self.load_state({**self.state(), **weights}, "initial weights")
+        averages = {f"ema/{name}": weights[name] for name in self.averages}
+        self.load_state({**self.state(), **weights, **averages}, "initial weights")
 
     def train_step(self, batch, learning_rate, step):
         """One step on `batch`. Returns float64 [3], maybe not computed yet: sum of losses, hits, hits in the top 5.
 
         d = g + weight_decay*w; v = momentum*v + d; w -= learning_rate*v, with Nesterov learning_rate*(d + momentum*v).
-        `step` numbers the steps of a run: it decides the dropout masks.
+        With `ema_decay` then e = ema_decay*e + (1 - ema_decay)*w, also of statistics; e is w at first.
+        `step` numbers the steps of a run: it decides the dropout masks. With mixup a hit is one of the heavier label.
         """
         metrics = self._backward(batch, step)[2]
         self._update(learning_rate)
         return metrics
 
-    def evaluate(self, batch):
-        """The same sums as `train_step`, in evaluation mode and with nothing changed."""
+    def evaluate(self, batch, flip=False):
+        """The same sums as `train_step`, in evaluation mode and with nothing changed.
+
+        With `flip` those of the mean of the logits of each image and of its mirror image.
+        """
         self.model.eval()
         with paddle.no_grad(), paddle.amp.auto_cast(**self.amp):
-            return self._losses(batch)[2]
+            return self._flipped_sums(batch) if flip else self._losses(batch)[2]
+
+    def predict(self, images):
+        """The logits of `images`, uint8 [B, 3, H, W], in evaluation mode, as a NumPy array."""
+        self.model.eval()
+        with paddle.no_grad(), paddle.amp.auto_cast(**self.amp):
+            return self._logits(paddle.to_tensor(images)).numpy()
+
+    @contextlib.contextmanager
+    def averaged(self):
+        """In it, weights and statistics are their averages; afterwards they are what they were, to the bit."""
+        variables = self._model_variables()
+        kept = {name: variable.detach().clone() for name, variable in variables.items()}
+        try:
+            _assign(variables, self.averages)
+            yield
+        finally:
+            _assign(variables, kept)
 
     def trace(self, batch, learning_rate, step):
         """`train_step`, and what it computed, as NumPy arrays in the order in which they were computed.
@@ -179,9 +205,8 @@ class Engine:
         return {name: type(layer).__name__ for name, layer in self._layers()}
 
     def state(self):
-        """All weights, statistics and velocities by canonical name (see tandem/state.py), as NumPy arrays."""
-        variables = {**self._model_variables(), **self._velocity_variables()}
-        arrays = {name: variable.numpy() for name, variable in variables.items()}
+        """All weights, statistics, velocities and averages by canonical name (tandem/state.py), as NumPy arrays."""
+        arrays = {name: variable.numpy() for name, variable in self._variables().items()}
         if self.scaler is not None:
             scaler = self.scaler.state_dict()
             arrays["loss_scale/scale"] = np.float32(scaler["scale"]).reshape(())
@@ -196,7 +221,7 @@ class Engine:
         """
         scale = {"loss_scale/scale": (), "loss_scale/good_steps": ()} if self.scaler is not None else {}
         state.check(arrays, {**self.shapes, **scale}, origin)
-        for name, variable in {**self._model_variables(), **self._velocity_variables()}.items():
+        for name, variable in self._variables().items():
             variable.set_value(arrays[name].astype(self.dtype))
         if self.scaler is not None:
             scaler = self.scaler.state_dict()
@@ -209,7 +234,7 @@ class Engine:
         self.model.train()
         keys = dropout.keys(self.seed, step, self.dropouts)
         with paddle.amp.auto_cast(**self.amp), dropout_keys(self.dropouts.values(), keys):
-            logits, losses, metrics = self._losses(batch)
+            logits, losses, metrics = self._losses(batch) if batch.weight is None else self._mixed_losses(batch)
             loss = losses.sum() / len(batch.labels)
             if self.scaler is not None:
                 loss = self.scaler.scale(loss)  # inside auto_cast, for outside it the scaler turns itself off
@@ -224,22 +249,58 @@ class Engine:
             self.scaler.step(self.optimizer)
             self.scaler.update()
         self.optimizer.clear_grad()
+        if self.averages:
+            self._average()
+
+    def _average(self):
+        """See `train_step`."""
+        now = self._model_variables()
+        with paddle.no_grad():
+            means = {name: self.ema_decay * e + (1 - self.ema_decay) * now[name] for name, e in self.averages.items()}
+        _assign(self.averages, means)
 
     def _losses(self, batch):
-        """Logits; softmax cross entropy of each image, from logits: Paddle's CPU kernel clips; sums of `train_step`."""
-        images = (paddle.to_tensor(batch.images).astype(self.dtype) - self.mean) / self.deviation
-        labels = paddle.to_tensor(batch.labels)
-        logits = self.model(images).astype(self.dtype)
+        """Logits; `_cross_entropy` of each image; sums of `train_step`."""
+        images, labels = paddle.to_tensor(batch.images), paddle.to_tensor(batch.labels)
+        logits = self._logits(images)
+        losses = self._cross_entropy(logits, labels)
+        return logits, losses, self._sums(logits, losses, labels)
+
+    def _mixed_losses(self, batch):
+        """`_losses` of mixup: see data_utils.mixup."""
+        images, labels = paddle.to_tensor(batch.images).astype(self.dtype), paddle.to_tensor(batch.labels)
+        permutation, weight = paddle.to_tensor(batch.permutation), float(batch.weight)
+        logits = self._logits(weight * images + (1 - weight) * images[permutation])
+        losses = [self._cross_entropy(logits, mixed) for mixed in (labels, labels[permutation])]
+        losses = weight * losses[0] + (1 - weight) * losses[1]
+        return logits, losses, self._sums(logits, losses, labels)
+
+    def _flipped_sums(self, batch):
+        """See `evaluate`."""
+        images, labels = paddle.to_tensor(batch.images).astype(self.dtype), paddle.to_tensor(batch.labels)
+        logits = (self._logits(images) + self._logits(paddle.flip(images, [3]))) / 2
+        return self._sums(logits, self._cross_entropy(logits, labels), labels)
+
+    def _logits(self, images):
+        images = (images.astype(self.dtype) - self.mean) / self.deviation
+        return self.model(images).astype(self.dtype)
+
+    def _cross_entropy(self, logits, labels):
+        """Softmax cross entropy of each image, from logits: Paddle's CPU kernel clips."""
         right = paddle.take_along_axis(logits, labels.unsqueeze(1), axis=1).squeeze(1)
         target = (1 - self.label_smoothing) * right + self.label_smoothing * logits.mean(axis=1)
         losses = paddle.logsumexp(logits, axis=1) - target
+        return losses
+
+    def _sums(self, logits, losses, labels):
+        """See `train_step`."""
         # How many logits the right one does not beat; of equals the first wins, and NaN beats nothing.
-        classes = paddle.arange(self.num_classes)
-        right, index = right.unsqueeze(1), labels.unsqueeze(1)
+        classes, index = paddle.arange(self.num_classes), labels.unsqueeze(1)
+        right = paddle.take_along_axis(logits, index, axis=1)
         beaten = (right > logits) | ((right == logits) & (index <= classes))
         rank = (~beaten).astype("int64").sum(axis=1)
         sums = [values.astype("float64").sum() for values in (losses, rank < 1, rank < 5)]
-        return logits, losses, paddle.stack(sums)
+        return paddle.stack(sums)
 
     @contextlib.contextmanager
     def _recorded(self):
@@ -260,6 +321,10 @@ class Engine:
     def _layers(self):
         return list(self.model.named_sublayers())
 
+    def _variables(self):
+        averages = {f"ema/{name}": average for name, average in self.averages.items()}
+        return {**self._model_variables(), **self._velocity_variables(), **averages}
+
     def _model_variables(self):
         return {_canonical_name(name): variable for name, variable in self.model.state_dict().items()}
 
@@ -267,6 +332,13 @@ class Engine:
         velocities = self.optimizer._accumulators["velocity"]
         named = ((name, parameter) for name, parameter in self.model.named_parameters() if parameter.trainable)
         return {f"velocity/{name}": velocities[parameter.name] for name, parameter in named}
+
+
+def _assign(variables, values):
+    """Set each of `variables` to its namesake in `values`."""
+    with paddle.no_grad():
+        for name, variable in variables.items():
+            paddle.assign(values[name], variable)
 
 
 def _canonical_name(name):

@@ -88,6 +88,7 @@ class Engine:
         self.record = configure(config)
         self.seed = config.seed
         self.label_smoothing = config.label_smoothing
+        self.ema_decay = config.ema_decay
         self.num_classes = num_classes
         self.momentum = config.optimizer.momentum
         self.nesterov = config.optimizer.nesterov
@@ -106,6 +107,9 @@ class Engine:
         if config.precision == "float16":
             self.loss_scale = tf.Variable(INITIAL_SCALE, dtype=tf.float32)
             self.good_steps = tf.Variable(0, dtype=tf.int64)
+        self.averages = {}
+        if self.ema_decay is not None:
+            self.averages = {name: tf.Variable(variable.value) for name, variable in self._model_variables().items()}
 
         images = tf.TensorSpec([None, 3, size, size], tf.uint8)
         labels = tf.TensorSpec([None], tf.int64)
@@ -113,25 +117,47 @@ class Engine:
         compiled = {"jit_compile": self.record["device"] == "gpu"}
         keys = tf.TensorSpec([len(self.dropouts), 2], tf.uint32)
         learning_rate = tf.TensorSpec([], self.dtype)
-        self._train = tf.function(self._train, [images, labels, keys, learning_rate], **compiled)
+        mix = [labels, tf.TensorSpec([], self.dtype)] if config.data.augmentation.mixup else []
+        self._train = tf.function(self._train, [images, labels, keys, *mix, learning_rate], **compiled)
         self._evaluate = tf.function(self._evaluate, [images, labels], **compiled)
+        self._flipped_sums = tf.function(self._flipped_sums, [images, labels], **compiled)
+        self._predict = tf.function(partial(self._logits, training=False), [images], **compiled)
 
-        variables = {**self._model_variables(), **self._velocity_variables()}
-        self.shapes = {name: _shape(variable) for name, variable in variables.items()}
+        self.shapes = {name: _shape(variable) for name, variable in self._variables().items()}
         weights = initial_state({name: self.shapes[name] for name in self._model_variables()}, config.seed)
-        self.load_state({**self.state(), **weights}, "initial weights")
+        averages = {f"ema/{name}": weights[name] for name in self.averages}
+        self.load_state({**self.state(), **weights, **averages}, "initial weights")
 
     def train_step(self, batch, learning_rate, step):
         """One step on `batch`. Returns float64 [3], maybe not computed yet: sum of losses, hits, hits in the top 5.
 
         d = g + weight_decay*w; v = momentum*v + d; w -= learning_rate*v, with Nesterov learning_rate*(d + momentum*v).
-        `step` numbers the steps of a run: it decides the dropout masks.
+        With `ema_decay` then e = ema_decay*e + (1 - ema_decay)*w, also of statistics; e is w at first.
+        `step` numbers the steps of a run: it decides the dropout masks. With mixup a hit is one of the heavier label.
         """
         return self._train(*self._on_device(batch, step), tf.constant(learning_rate, self.dtype))
 
-    def evaluate(self, batch):
-        """The same sums as `train_step`, in evaluation mode and with nothing changed."""
-        return self._evaluate(batch.images, batch.labels)
+    def evaluate(self, batch, flip=False):
+        """The same sums as `train_step`, in evaluation mode and with nothing changed.
+
+        With `flip` those of the mean of the logits of each image and of its mirror image.
+        """
+        return (self._flipped_sums if flip else self._evaluate)(batch.images, batch.labels)
+
+    def predict(self, images):
+        """The logits of `images`, uint8 [B, 3, H, W], in evaluation mode, as a NumPy array."""
+        return self._predict(images).numpy()
+
+    @contextlib.contextmanager
+    def averaged(self):
+        """In it, weights and statistics are their averages; afterwards they are what they were, to the bit."""
+        variables = self._model_variables()
+        kept = {name: tf.identity(variable.value) for name, variable in variables.items()}
+        try:
+            _assign(variables, self.averages)
+            yield
+        finally:
+            _assign(variables, kept)
 
     def trace(self, batch, learning_rate, step):
         """`train_step`, and what it computed, as NumPy arrays in the order in which they were computed.
@@ -162,9 +188,8 @@ class Engine:
         return {name: type(layer).__name__ for name, layer in self._layers()}
 
     def state(self):
-        """All weights, statistics and velocities by canonical name (see tandem/state.py), as NumPy arrays."""
-        variables = {**self._model_variables(), **self._velocity_variables()}
-        arrays = {name: _to_canonical(variable.numpy()) for name, variable in variables.items()}
+        """All weights, statistics, velocities and averages by canonical name (tandem/state.py), as NumPy arrays."""
+        arrays = {name: _to_canonical(variable.numpy()) for name, variable in self._variables().items()}
         if self.loss_scale is not None:
             arrays["loss_scale/scale"] = self.loss_scale.numpy()
             arrays["loss_scale/good_steps"] = self.good_steps.numpy()
@@ -178,7 +203,7 @@ class Engine:
         """
         scale = {"loss_scale/scale": (), "loss_scale/good_steps": ()} if self.loss_scale is not None else {}
         state.check(arrays, {**self.shapes, **scale}, origin)
-        for name, variable in {**self._model_variables(), **self._velocity_variables()}.items():
+        for name, variable in self._variables().items():
             variable.assign(_from_canonical(arrays[name]))
         if self.loss_scale is not None:
             self.loss_scale.assign(arrays["loss_scale/scale"])
@@ -187,17 +212,24 @@ class Engine:
     def _on_device(self, batch, step):
         """What `_backward` takes, as tensors."""
         keys = dropout.keys(self.seed, step, self.dropouts)
-        return tf.constant(batch.images), tf.constant(batch.labels), tf.constant(keys)
+        tensors = tf.constant(batch.images), tf.constant(batch.labels), tf.constant(keys)
+        if batch.weight is None:
+            return tensors
+        return *tensors, tf.constant(batch.permutation), tf.constant(batch.weight, self.dtype)
 
-    def _train(self, images, labels, keys, learning_rate):
-        _, _, metrics, gradients = self._backward(images, labels, keys)
+    def _train(self, *inputs):
+        *inputs, learning_rate = inputs
+        _, _, metrics, gradients = self._backward(*inputs)
         self._update(gradients, learning_rate)
         return metrics
 
-    def _backward(self, images, labels, keys):
+    def _backward(self, images, labels, keys, *mix):
         """`_losses` in training mode, and the gradients of their mean (with float16, scaled)."""
         with tf.GradientTape() as tape, dropout_keys(self.dropouts.values(), keys):
-            logits, losses, metrics = self._losses(images, labels, training=True)
+            if mix:
+                logits, losses, metrics = self._mixed_losses(images, labels, *mix)
+            else:
+                logits, losses, metrics = self._losses(images, labels, training=True)
             loss = tf.reduce_sum(losses) / tf.cast(tf.size(labels), self.dtype)
             if self.loss_scale is not None:
                 loss *= self.loss_scale
@@ -208,6 +240,8 @@ class Engine:
             self._apply(gradients, learning_rate)
         else:
             self._apply_unscaled(gradients, learning_rate)
+        if self.averages:
+            self._average()
 
     def _apply(self, gradients, learning_rate):
         """This kernel keeps the learning rate out of the velocity, as Paddle does; Keras' SGD puts it in."""
@@ -230,23 +264,55 @@ class Engine:
         self.loss_scale.assign(self.loss_scale * tf.where(grow, 2.0, tf.where(finite, 1.0, 0.5)))
         tf.cond(finite, lambda: self._apply(gradients, learning_rate), lambda: None)
 
+    def _average(self):
+        """See `train_step`."""
+        now = self._model_variables()
+        means = {name: self.ema_decay * e + (1 - self.ema_decay) * now[name] for name, e in self.averages.items()}
+        _assign(self.averages, means)
+
     def _evaluate(self, images, labels):
         return self._losses(images, labels, training=False)[2]
 
     def _losses(self, images, labels, training):
-        """Logits; softmax cross entropy of each image, from logits: Keras clips; sums of `train_step`."""
+        """Logits; `_cross_entropy` of each image; sums of `train_step`."""
+        logits = self._logits(images, training)
+        losses = self._cross_entropy(logits, labels)
+        return logits, losses, self._sums(logits, losses, labels)
+
+    def _mixed_losses(self, images, labels, permutation, weight):
+        """`_losses` of mixup: see data_utils.mixup."""
+        images = tf.cast(images, self.dtype)
+        logits = self._logits(weight * images + (1 - weight) * tf.gather(images, permutation), training=True)
+        losses = [self._cross_entropy(logits, mixed) for mixed in (labels, tf.gather(labels, permutation))]
+        losses = weight * losses[0] + (1 - weight) * losses[1]
+        return logits, losses, self._sums(logits, losses, labels)
+
+    def _flipped_sums(self, images, labels):
+        """See `evaluate`."""
+        logits = (self._logits(images, training=False) + self._logits(tf.reverse(images, [3]), training=False)) / 2
+        return self._sums(logits, self._cross_entropy(logits, labels), labels)
+
+    def _logits(self, images, training):
         images = (tf.cast(images, self.dtype) - self.mean) / self.deviation
         images = tf.transpose(images, [0, 2, 3, 1])
-        logits = tf.cast(self.model(images, training=training), self.dtype)
+        return tf.cast(self.model(images, training=training), self.dtype)
+
+    def _cross_entropy(self, logits, labels):
+        """Softmax cross entropy of each image, from logits: Keras clips."""
         right = tf.gather(logits, labels, axis=1, batch_dims=1)
         target = (1 - self.label_smoothing) * right + self.label_smoothing * tf.reduce_mean(logits, axis=1)
         losses = tf.reduce_logsumexp(logits, axis=1) - target
+        return losses
+
+    def _sums(self, logits, losses, labels):
+        """See `train_step`."""
         # How many logits the right one does not beat; of equals the first wins, and NaN beats nothing.
-        classes = tf.range(self.num_classes, dtype=tf.int64)
-        beaten = (right[:, None] > logits) | ((right[:, None] == logits) & (labels[:, None] <= classes))
+        classes, index = tf.range(self.num_classes, dtype=tf.int64), labels[:, None]
+        right = tf.gather(logits, index, axis=1, batch_dims=1)
+        beaten = (right > logits) | ((right == logits) & (index <= classes))
         rank = tf.reduce_sum(tf.cast(~beaten, tf.int64), axis=1)
         sums = [tf.reduce_sum(tf.cast(values, tf.float64)) for values in (losses, rank < 1, rank < 5)]
-        return logits, losses, tf.stack(sums)
+        return tf.stack(sums)
 
     @contextlib.contextmanager
     def _recorded(self):
@@ -280,12 +346,22 @@ class Engine:
         """Keras' path, with dots, and without the model's own name, which those of a functional model lack."""
         return path.removeprefix(f"{self.model.name}/").replace("/", ".")
 
+    def _variables(self):
+        averages = {f"ema/{name}": average for name, average in self.averages.items()}
+        return {**self._model_variables(), **self._velocity_variables(), **averages}
+
     def _model_variables(self):
         return {self._canonical_name(variable): variable for variable in self.model.variables}
 
     def _velocity_variables(self):
         names = (self._canonical_name(parameter) for parameter in self.parameters)
         return {f"velocity/{name}": velocity for name, velocity in zip(names, self.velocities, strict=True)}
+
+
+def _assign(variables, values):
+    """Set each of `variables` to its namesake in `values`."""
+    for name, variable in variables.items():
+        variable.assign(values[name])
 
 
 def _shape(variable):

@@ -15,7 +15,8 @@ def draw_curves(runs, path):
     """Draw loss and error rate of `runs` (label to records of metrics.jsonl) over one another, as the PNG `path`.
 
     Left: the training loss at every log line (thin) and the test loss after every epoch (dots). Right: training
-    (dashed) and test error in percent after every epoch. A dotted vertical line: from there on in the other framework.
+    (dashed) and test error in percent after every epoch; squares: of the averaged weights. A dotted vertical line: from
+    there on in the other framework.
     """
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     loss_axes, error_axes = figure.subplots(1, 2)
@@ -35,9 +36,10 @@ def draw_curves(runs, path):
         loss_axes.plot(
             ends, [record["test"]["loss"] for record in epochs], "o:", color=color, ms=4, label=f"{label}, test"
         )
-        for part, style in (("train", "--"), ("test", "o-")):
-            errors = [100 * (1 - record[part]["accuracy"]) for record in epochs]
-            error_axes.plot(ends, errors, style, color=color, ms=4, label=f"{label}, {part}")
+        for part, title, style in (("train", "train", "--"), ("test", "test", "o-"), ("test_ema", "test (EMA)", "s:")):
+            if all(part in record for record in epochs):
+                errors = [100 * (1 - record[part]["accuracy"]) for record in epochs]
+                error_axes.plot(ends, errors, style, color=color, ms=4, label=f"{label}, {title}")
     for axes, title, unit in ((loss_axes, "Loss", "cross entropy"), (error_axes, "Error rate", "%")):
         axes.set(title=title, xlabel="epoch", ylabel=unit, ylim=(0, None))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

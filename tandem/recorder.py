@@ -12,6 +12,15 @@ from tensorboardX.summary import scalar
 from tandem.errors import UserError
 from tandem.plots import draw_curves
 
+TESTED = {
+    "test": "test",
+    "test_flip": "test (flip)",
+    "test_ema": "test (EMA)",
+    "test_ema_flip": "test (EMA, flip)",
+}
+"""What a record of an epoch may hold figures of on the test set, and what to call it: the network itself; with the mean
+of the logits of each image and of its mirror image; and the same with the averages of its weights."""
+
 
 def read_metrics(path):
     """The records of a metrics.jsonl, oldest first. A last line that was cut off by a kill is left out.
@@ -88,7 +97,7 @@ class Recorder:
             names = ("loss", "accuracy", "learning_rate", "images_per_second")
             figures = {f"batch/{name}": record[name] for name in names}
         else:
-            parts = [part for part in ("train", "validation", "test") if part in record]
+            parts = [part for part in ("train", "validation", *TESTED) if part in record]
             figures = {f"{name}/{part}": record[part][name] for part in parts for name in ("loss", "accuracy", "top5")}
         for name, figure in figures.items():
             event = Event(wall_time=record["time"], step=record["step"], summary=scalar(name, figure))

@@ -1,5 +1,6 @@
 """What it means that two sets of tensors are the same: every element of every name, and nothing missing."""
 
+import sys
 from typing import NamedTuple
 
 import numpy as np
@@ -26,14 +27,10 @@ class Difference(NamedTuple):
 
 
 def relative_error(ours, theirs, least):
-    """max|ours - theirs| / max(max|theirs|, least); 0 where both are all zero."""
-    if ours.size == 0:
-        return 0.0
-    distance = float(np.abs(np.subtract(ours, theirs, dtype=np.float64)).max())
-    scale = max(float(np.abs(theirs).max()), least)
-    if distance == 0:
-        return 0.0
-    return distance / scale if scale > 0 else np.inf
+    """max|ours - theirs| / max(max|theirs|, least); 0 where both are equal, NaN where either is not finite."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        distance = _magnitude(np.subtract(ours, theirs, dtype=np.float64))
+    return 0.0 if distance == 0 else distance / max(_magnitude(theirs), least, sys.float_info.min)
 
 
 def compare(sides, phase, precision="float64"):
@@ -45,7 +42,8 @@ def compare(sides, phase, precision="float64"):
         precision: what they were computed in; decides on the floor of an error (see `FLOORS`).
     """
     (first, expected), (second, actual) = sides.items()
-    least = FLOORS[precision] * max((_largest(array) for array in expected.values()), default=0.0)
+    magnitudes = [_magnitude(array) for array in expected.values()]
+    least = FLOORS[precision] * max((magnitude for magnitude in magnitudes if np.isfinite(magnitude)), default=0.0)
     differences = []
     for name in [*expected, *(name for name in actual if name not in expected)]:
         error, what = np.inf, ""
@@ -55,15 +53,14 @@ def compare(sides, phase, precision="float64"):
             what = f"only in {second}"
         elif expected[name].shape != actual[name].shape:
             what = f"{first} has the shape {expected[name].shape}, {second} {actual[name].shape}"
-        elif not np.isfinite(expected[name]).all() or not np.isfinite(actual[name]).all():
-            what = "not finite"
         else:
             error = relative_error(actual[name], expected[name], least)
+            if not np.isfinite(error):
+                error, what = np.inf, "not finite"
         differences.append(Difference(phase, name, error, what))
     return differences
 
 
-def _largest(array):
-    """The largest entry, or 0 where there is none, or one that is not finite: that is found anyway."""
-    largest = float(np.abs(array).max(initial=0.0))
-    return largest if np.isfinite(largest) else 0.0
+def _magnitude(array):
+    """The largest absolute value, without a copy of the array; NaN if there is one."""
+    return float(np.maximum(array.max(initial=0.0), -array.min(initial=0.0)))

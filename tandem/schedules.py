@@ -1,10 +1,11 @@
 """Learning rates. Each schedule is a pure function of the step, so that a resumed run needs no state for it."""
 
+import bisect
 import math
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field, NonNegativeFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveInt, field_validator
 
 from tandem.settings import Settings
 
@@ -42,6 +43,25 @@ class Step(Schedule):
     def factor(self, epoch, epochs, samples):
         """See `Schedule.factor`."""
         return self.gamma ** math.floor(epoch / self.every_epochs)
+
+
+class Milestones(Schedule):
+    """Times `gamma` at each of `at_epochs`."""
+
+    name: Literal["milestones"] = Field(description="the schedule")
+    at_epochs: tuple[PositiveInt, ...] = Field(min_length=1, description="after how many epochs it drops, ascending")
+    gamma: Drop = Field(0.1, description="what the learning rate is multiplied with at each drop")
+
+    @field_validator("at_epochs")
+    @classmethod
+    def _check_order(cls, at_epochs):
+        if list(at_epochs) != sorted(set(at_epochs)):
+            raise ValueError("name each epoch once, in ascending order")
+        return at_epochs
+
+    def factor(self, epoch, epochs, samples):
+        """See `Schedule.factor`."""
+        return self.gamma ** bisect.bisect_right(self.at_epochs, epoch)
 
 
 class DiscreteExponential(Schedule):
@@ -83,7 +103,9 @@ class OneCycle(Schedule):
         return float(np.interp(epoch / epochs, (0, self.peak, 1), (self.start_factor, 1, self.final_factor)))
 
 
-AnySchedule = Annotated[Constant | Step | DiscreteExponential | Cosine | OneCycle, Field(discriminator="name")]
+AnySchedule = Annotated[
+    Constant | Step | Milestones | DiscreteExponential | Cosine | OneCycle, Field(discriminator="name")
+]
 
 
 def learning_rate(schedule, base, step, steps_per_epoch, epochs, samples):

@@ -2,7 +2,8 @@
 
 `conv.weight` (OIHW), `bn.weight`, `bn.bias`, `bn.running_mean`, `bn.running_var`, `fc.weight` ([in, out]), `fc.bias`,
 each behind the path of its block, such as `features.stage1.block2.`; `velocity/<parameter>` for each parameter; with
-float16 also `loss_scale/scale` and `loss_scale/good_steps`.
+`ema_decay` also `ema/<name>` for each weight and statistic, its average over the steps; with float16 also
+`loss_scale/scale` and `loss_scale/good_steps`.
 Names pair the twins, never order.
 """
 

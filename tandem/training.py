@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 import data_utils
 from tandem import checkpoint, config, schedules
 from tandem.errors import UserError
-from tandem.recorder import Recorder
+from tandem.recorder import TESTED, Recorder
 
 SAME_ON_RESUME = (
     "seed",
@@ -27,8 +27,9 @@ SAME_ON_RESUME = (
     "data.test_fraction",
     "data.validation_fraction",
     "data.normalization",
+    "ema_decay",
 )
-"""Settings that decide which images a run trains on, and when."""
+"""Settings that decide which images a run trains on, and when; and what its averages are of."""
 
 LOWER = "lower optimizer.learning_rate or add schedule.warmup_epochs. Earlier checkpoints are as they were"
 
@@ -187,7 +188,7 @@ class Run:
         record = {"kind": "epoch", "epoch": self.epoch + 1, "step": self.step, "train": _averages(self.epoch_sums)}
         if self.data.validation is not None:
             record["validation"] = self._evaluate(self.data.validation)
-        record["test"] = self._evaluate(self.data.test)
+        record |= self._test()
         record["time"] = time.time()
         self.epoch, self.batch = self.epoch + 1, 0
         self.epoch_sums, self.window_sums = np.zeros(4), np.zeros(4)
@@ -202,16 +203,30 @@ class Run:
         except UserError as error:
             self.console.print(f"warning: {error}")
         parts = [
-            "{} loss {loss:.4f}, accuracy {accuracy:.2%}, top-5 {top5:.2%}".format(part, **record[part])
-            for part in ("train", "validation", "test")
+            "{} loss {loss:.4f}, accuracy {accuracy:.2%}, top-5 {top5:.2%}".format(title, **record[part])
+            for part, title in {"train": "train", "validation": "validation", **TESTED}.items()
             if part in record
         ]
         self.console.print(f"Pass {self.epoch} done: " + "; ".join(parts))
 
-    def _evaluate(self, split):
+    def _test(self):
+        """The figures on the test set, by the names of `TESTED`: those that are configured."""
+        weights = {"test": contextlib.nullcontext}
+        if self.settings.ema_decay is not None:
+            weights["test_ema"] = self.engine.averaged
+        last = self.epoch + 1 == self.settings.epochs
+        figures = {}
+        for name, chosen in weights.items():
+            with chosen():
+                figures[name] = self._evaluate(self.data.test)
+                if self.settings.flip_tta and last:
+                    figures[f"{name}_flip"] = self._evaluate(self.data.test, flip=True)
+        return figures
+
+    def _evaluate(self, split, flip=False):
         sums = np.zeros(3)
         for batch in data_utils.evaluation_batches(split, self.settings.batch_size):
-            sums += self.engine.evaluate(batch).numpy()
+            sums += self.engine.evaluate(batch, flip).numpy()
         return _averages(np.append(sums, len(split.labels)))
 
     def _save(self, metrics=None, best=False):
@@ -244,7 +259,8 @@ class Run:
         mean, deviation = arrays.pop("preprocessing/mean"), arrays.pop("preprocessing/deviation")
         if tuple(metadata["class_names"]) != self.data.class_names:
             raise UserError(f"{path}: its classes are not those of the configured data; use the data it was made with")
-        then, now = metadata["config"], self.settings.model_dump(mode="json")
+        then = config.check(metadata["config"], str(path)).model_dump(mode="json")  # what it lacks is newer than it
+        now = self.settings.model_dump(mode="json")
         for keys in SAME_ON_RESUME:
             before, after = then, now
             for key in keys.split("."):

@@ -1387,7 +1387,7 @@ def paired_by_order():
     here="A transposition on the device, (0, 2, 3, 1).",
     sources=("https://www.cs.toronto.edu/~kriz/cifar.html",),
     code={
-        "paddle": (PADDLE_ENGINE, "images = (paddle.to_tensor(batch.images)"),
+        "paddle": (PADDLE_ENGINE, "images = (images.astype(self.dtype) - self.mean)"),
         "tensorflow": (TENSORFLOW_ENGINE, "images = tf.transpose(images, [0, 2, 3, 1])"),
     },
 )

@@ -87,6 +87,18 @@ def test_what_is_trained_is_what_was_certified(clean):
         assert 0 < clean.trained[framework]["statistics"]["error"] < 1e-5
 
 
+def test_the_tricks_of_the_recipes_pass_too(workers):
+    """Averages, which are a phase of their own, mixup and label smoothing."""
+    tricks = {"ema_decay": 0.9, "label_smoothing": 0.1}
+    tricks["data"] = TINY["data"] | {"augmentation": {"mixup": 0.4}}
+    found = certify("tiny", config.check(TINY | tricks, "test"), workers, steps=2)
+    assert found.passed and found.first is None
+    assert found.phases["averages"]["compared"] == 2 * (31 + 14)
+    assert all(entry["error"] < 1e-11 for entry in found.phases.values())
+    for framework in ("paddle", "tensorflow"):
+        assert 0 < found.trained[framework]["averages"]["error"] < 1e-3
+
+
 def test_a_training_path_too_far_off_fails(clean):
     worse = Certificate(**{**vars(clean), "trained": {"paddle": {"statistics": {"passed": False}}}})
     assert clean.passed and not worse.passed
@@ -177,6 +189,7 @@ def step_of_equals():
         trace[f"gradient/{name}"] = random.normal(size=shape)
         state[name], state[f"velocity/{name}"] = random.normal(size=(2, *shape))
     state |= {"bn.running_mean": random.normal(size=3), "bn.running_var": random.uniform(1, 2, 3)}
+    state |= {f"ema/{name}": array.copy() for name, array in state.items() if "/" not in name}
     return trace, state
 
 
@@ -229,6 +242,10 @@ def a_statistic(trace, state):
     state["bn.running_var"] *= 1 + 1e-9
 
 
+def an_average(trace, state):
+    state["ema/bn.running_var"] *= 1 + 1e-9
+
+
 @pytest.mark.parametrize(
     ("change", "phase", "name", "what"),
     [
@@ -241,6 +258,7 @@ def a_statistic(trace, state):
         (an_extra_parameter, "parameters", "conv.bias", "only in tensorflow"),
         (another_shape, "layer outputs", "bn", "paddle has the shape (2, 3, 4, 4), tensorflow (2, 3, 3, 4)"),
         (a_statistic, "statistics", "bn.running_var", ""),
+        (an_average, "averages", "bn.running_var", ""),
     ],
 )
 def test_each_change_of_one_thing_fails_at_its_place(change, phase, name, what):

@@ -37,6 +37,16 @@ def test_two_runs_side_by_side_with_their_difference(runs):
     assert rows["training images/s"][0].strip() == "2,000"  # the first log line is left out
 
 
+def test_figures_that_only_one_run_has(runs):
+    runs["two"][-1]["test_ema"] = runs["two"][-1]["test"] | {"accuracy": 0.6}
+    console = Console(width=120, record=True)
+    console.print(comparison.side_by_side(runs))
+    text = console.export_text()
+    (row,) = (line.split("│")[2:5] for line in text.splitlines() if "test (EMA) accuracy, last epoch" in line)
+    assert [cell.strip() for cell in row] == ["-", "60.00%", "-"]
+    assert "flip" not in text
+
+
 def test_the_picture_is_drawn(runs, tmp_path):
     draw_curves(runs, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")

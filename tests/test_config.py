@@ -82,6 +82,12 @@ def test_settings_are_frozen_and_described():
         ({"network": {"name": "se_resnext", "dept": 1}}, "network.dept: unknown key; did you mean depth?"),
         ({"optimizer": {"learning_rate": -1}}, "optimizer.learning_rate: should be greater than 0, not -1"),
         ({"optimizer": {"learning_rate": float("nan")}}, "optimizer.learning_rate: should be a finite number, not nan"),
+        (
+            {"schedule": {"name": "milestones", "at_epochs": [2, 1]}},
+            "schedule.at_epochs: name each epoch once, in ascending order",
+        ),
+        ({"ema_decay": 1}, "ema_decay: should be less than 1, not 1"),
+        ({"ema_decay": 0.4}, "ema_decay: should be greater than or equal to 0.5, not 0.4"),
         ({"epochs": "ten"}, "epochs: should be a valid integer"),
         ({"epochs": None}, "epochs: should be a valid integer"),
         ({"schedule": {"name": "stepp"}}, "schedule.name: 'stepp' is unknown; use one of 'constant', 'step'"),

@@ -220,13 +220,14 @@ def test_a_run_goes_on_from_a_converted_checkpoint(made, run_in, tmp_path, frame
     assert all(state[name].tobytes() == arrays[name].tobytes() for name in state)
 
 
-def test_a_run_in_float16_finds_its_loss_scale(made, run_in, tmp_path):
-    settings = settings_of("float16")
+def test_a_run_in_float16_finds_its_loss_scale_and_one_with_averages_finds_them(made, run_in, tmp_path):
+    settings = settings_of("float16").model_copy(update={"ema_decay": 0.5})
     config.save(settings, tmp_path / "config.yaml")
     target = tmp_path / "x.safetensors"
     convert.convert(made["float32"] / "p.pdparams", target, tmp_path / "config.yaml")
     _, _, state = run_in("tensorflow", resumed, "tensorflow", settings, tmp_path / "run", target)
     assert state["loss_scale/scale"] == 65536 and state["loss_scale/good_steps"] == 0
+    assert all(state[f"ema/{name}"].tobytes() == state[name].tobytes() for name in state if "/" not in name)
 
 
 def test_paddles_older_protocol(made, run_in, tmp_path):

@@ -33,8 +33,8 @@ def synthetic(count, size=32):
     return data_utils.Split(pixels.astype(np.uint8).reshape(count, 3, size, size), np.arange(count))
 
 
-def augmentation(crop_padding=0, flip=False, cutout=0):
-    return SimpleNamespace(crop_padding=crop_padding, flip=flip, cutout=cutout)
+def augmentation(crop_padding=0, flip=False, cutout=0, mixup=0):
+    return SimpleNamespace(crop_padding=crop_padding, flip=flip, cutout=cutout, mixup=mixup)
 
 
 def settings_for(source, directory=".", **changes):
@@ -179,6 +179,10 @@ def test_every_crop_offset_and_cutout_centre_is_drawn_and_half_the_images_are_fl
 # Batches
 
 
+GOLDEN_WEIGHTS = 0.523619532585144, 0.9842820763587952
+GOLDEN_PERMUTATION = [23, 80, 2, 42, 56, 11, 6, 104]
+
+
 def test_first_batches_are_the_golden_ones():
     """The same bytes on any machine, in either framework, with any NumPy: never change these hashes."""
     split = synthetic(300)
@@ -232,6 +236,46 @@ def test_evaluation_batches_are_the_split_in_order():
     assert [len(part.labels) for part in parts] == [16, 16, 1]
     np.testing.assert_array_equal(np.concatenate([part.images for part in parts]), split.images)
     np.testing.assert_array_equal(np.concatenate([part.labels for part in parts]), split.labels)
+
+
+# Mixup
+
+
+def mixes(alpha, seed=1, epoch=2):
+    options = augmentation(4, True, 8, mixup=alpha)
+    return list(data_utils.batches(synthetic(300), 128, seed, epoch, options, FILL))
+
+
+def test_mixup_leaves_images_and_labels_as_they_are_without_it():
+    plain = data_utils.batches(synthetic(300), 128, 1, 2, augmentation(4, True, 8), FILL)
+    for batch, mixed in zip(plain, mixes(0.4), strict=True):
+        assert batch.permutation is None and batch.weight is None
+        np.testing.assert_array_equal(batch.images, mixed.images)
+        np.testing.assert_array_equal(batch.labels, mixed.labels)
+        assert sorted(mixed.permutation) == list(range(len(mixed.labels)))
+        assert mixed.permutation.dtype == np.int64
+
+
+def test_the_first_mixes_are_the_golden_ones():
+    """In either framework, and on resume: never change these numbers."""
+    first, _, last = mixes(0.4)
+    assert (first.weight, last.weight) == GOLDEN_WEIGHTS
+    assert first.permutation[:8].tolist() == GOLDEN_PERMUTATION
+    assert [batch.weight for batch in mixes(0.4, epoch=3)] != [batch.weight for batch in mixes(0.4)]
+
+
+@pytest.mark.parametrize("alpha", [0.2, 0.4, 1.0, 3.0])
+def test_mixup_weights_are_of_the_heavier_part_of_a_beta_distribution(alpha):
+    bits = data_utils.random_bits(0, "test", 0, 0, (20_000, 2))
+    weights = np.array([data_utils.mixup(alpha, row)[1] for row in bits])
+    assert weights.min() >= 0.5 and weights.max() <= 1
+    assert (weights.astype(np.float32) == weights).all() and ((1 - weights).astype(np.float32) == 1 - weights).all()
+    # By NumPy's own generator: fold the distribution in the middle, and compare the two distribution functions.
+    drawn = np.random.default_rng(0).beta(alpha, alpha, 100_000)
+    drawn = np.sort(np.maximum(drawn, 1 - drawn))
+    levels = np.linspace(0.5, 1, 50, endpoint=False)
+    ours, theirs = (np.searchsorted(np.sort(values), levels) / len(values) for values in (weights, drawn))
+    assert np.abs(ours - theirs).max() < 0.015  # the 99.9 % quantile of Kolmogorov and Smirnov
 
 
 # Prefetching

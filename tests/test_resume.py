@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tandem import checkpoint
@@ -17,12 +18,14 @@ ROOT = Path(__file__).parent.parent
 SCRIPTS = {"paddle": "se_resnext_fluid.py", "tensorflow": "se_resnext_tensorflow.py"}
 TINY = """
 network: {name: se_resnext, num_block: 1, depth: 3, cardinality: 2, out_dims: [8, 16], reduction_ratio: 2}
-data: {source: digits, image_size: 16}
+data: {source: digits, image_size: 16, augmentation: {mixup: 0.4}}
 optimizer: {nesterov: true}
 schedule: {name: cosine}
 epochs: 2
 batch_size: 128   # 12 steps an epoch
 log_period: 5
+ema_decay: 0.9
+flip_tta: true
 checkpoints: {every_minutes: 1.0e-9}
 """
 
@@ -129,6 +132,23 @@ def test_ctrl_c_writes_a_checkpoint_and_the_other_framework_goes_on(config, tmp_
         start("tensorflow", "--resume", run, "-o", "network.depth=4"), "does not fit the configured network", "depth"
     )
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_the_other_framework_goes_on_without_a_seam(whole, tmp_path):
+    """From step 22 of 24: it ends where the one that began would have ended, up to float32's rounding."""
+    framework, whole = whole
+    other = {"paddle": "tensorflow", "tensorflow": "paddle"}[framework]
+    process = start(other, "--resume", whole / "checkpoints" / checkpoint.file_name(22), "--run-dir", tmp_path / "run")
+    said, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert f"(written by {framework})" in said
+    ends = [read_metrics(folder / "metrics.jsonl")[-1] for folder in (whole, tmp_path / "run")]
+    for part in ("train", "test"):
+        assert ends[1][part] == pytest.approx(ends[0][part], rel=1e-4)
+    arrays = [checkpoint.newest(folder / "checkpoints", print)[1] for folder in (whole, tmp_path / "run")]
+    for name, expected in arrays[0].items():
+        if "velocity/" not in name:
+            assert np.abs(arrays[1][name] - expected).max() <= 1e-3 * np.abs(expected).max() + 1e-6, name
 
 
 def assert_refused(process, *expected):

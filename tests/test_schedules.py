@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tandem import schedules
-from tandem.schedules import Constant, Cosine, DiscreteExponential, OneCycle, Step
+from tandem.schedules import Constant, Cosine, DiscreteExponential, Milestones, OneCycle, Step
 
 STEPS_PER_EPOCH, EPOCHS, BATCH = 10, 100, 50
 
@@ -19,6 +19,12 @@ def test_step_divides_by_ten_every_thirty_epochs():
     schedule = Step(name="step")
     rates = [rate(schedule, epoch * STEPS_PER_EPOCH) for epoch in (0, 29, 30, 59, 60, 90)]
     assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.0001])
+
+
+def test_milestones_divide_by_ten_at_each():
+    schedule = Milestones(name="milestones", at_epochs=(15, 40))
+    rates = [rate(schedule, step) for step in (0, 149, 150, 399, 400, 999)]
+    assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
 
 
 def test_discexp_counts_samples():
@@ -48,6 +54,7 @@ ANY = st.sampled_from(
     [
         Constant(name="constant", warmup_epochs=0.5),
         Step(name="step", every_epochs=7),
+        Milestones(name="milestones", at_epochs=(3, 50)),
         DiscreteExponential(name="discexp", b=777),
         Cosine(name="cosine", warmup_epochs=5),
         OneCycle(name="one_cycle"),

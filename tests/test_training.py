@@ -1,5 +1,6 @@
 """The training loop over an engine in NumPy: quick enough to stop it everywhere."""
 
+import contextlib
 import json
 import os
 import signal
@@ -32,6 +33,9 @@ class Engine:
         self.mean, self.deviation, self.momentum = mean, deviation, config.optimizer.momentum
         self.arrays = {"fc.weight": np.zeros((3 * 8 * 8, num_classes))}
         self.arrays["velocity/fc.weight"] = np.zeros_like(self.arrays["fc.weight"])
+        self.decay = config.ema_decay
+        if self.decay is not None:
+            self.arrays["ema/fc.weight"] = self.arrays["fc.weight"]
         self.steps = 0
 
     def _losses(self, batch):
@@ -48,12 +52,22 @@ class Engine:
         gradient, sums = self._losses(batch)
         velocity = self.arrays["velocity/fc.weight"] = self.momentum * self.arrays["velocity/fc.weight"] + gradient
         self.arrays["fc.weight"] = self.arrays["fc.weight"] - learning_rate * velocity
+        if self.decay is not None:
+            mean = self.arrays["ema/fc.weight"]
+            self.arrays["ema/fc.weight"] = self.decay * mean + (1 - self.decay) * self.arrays["fc.weight"]
         self.steps += 1
         Engine.after_step(self.steps)
         return sums
 
-    def evaluate(self, batch):
-        return self._losses(batch)[1]
+    def evaluate(self, batch, flip=False):
+        return self._losses(batch._replace(images=batch.images[..., ::-1]) if flip else batch)[1]
+
+    @contextlib.contextmanager
+    def averaged(self):
+        kept = self.arrays["fc.weight"]
+        self.arrays["fc.weight"] = self.arrays["ema/fc.weight"]
+        yield
+        self.arrays["fc.weight"] = kept
 
     def state(self):
         return dict(self.arrays)
@@ -90,6 +104,8 @@ def settings_of(**changes):
         "data": {"augmentation": {"crop_padding": 1}},
         "epochs": 3,
         "batch_size": 16,  # five batches of 70 images
+        "ema_decay": 0.9,
+        "flip_tta": True,
         "log_period": 2,
         "checkpoints": {"keep": 2, "every_minutes": 1e-9},
     }
@@ -163,6 +179,45 @@ def test_records_and_files_of_a_run(tmp_path):
     assert metadata["class_names"] == ["a", "b", "c"]
 
 
+def test_averages_and_mirror_images_are_tested_apart(tmp_path):
+    run, _ = train(tmp_path)
+    *others, last = [record for record in read_metrics(tmp_path / "metrics.jsonl") if record["kind"] == "epoch"]
+    names = ["test", "test_flip", "test_ema", "test_ema_flip"]
+    assert [name for name in last if name.startswith("test")] == names
+    assert all([name for name in record if name.startswith("test")] == ["test", "test_ema"] for record in others)
+    assert len({last[name]["loss"] for name in names}) == 4
+    # The state is that of training again, and an engine with the averages as weights gives the same figures.
+    assert last["test"] == run._evaluate(run.data.test)
+    run.engine.arrays["fc.weight"] = run.engine.arrays["ema/fc.weight"]
+    assert last["test_ema"] == run._evaluate(run.data.test)
+    assert last["test_ema_flip"] == run._evaluate(run.data.test, flip=True)
+
+
+def test_the_console_says_what_was_tested(tmp_path, capsys):
+    train(tmp_path, epochs=1)
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("Pass 1 done"))
+    assert [part.partition(" loss")[0] for part in line.removeprefix("Pass 1 done: ").split("; ")] == [
+        "train",
+        "test",
+        "test (flip)",
+        "test (EMA)",
+        "test (EMA, flip)",
+    ]
+
+
+def test_a_plain_run_tests_only_its_weights(tmp_path):
+    train(tmp_path, ema_decay=None, flip_tta=False)
+    assert "test" in (last := read_metrics(tmp_path / "metrics.jsonl")[-1])
+    assert not {"test_flip", "test_ema", "test_ema_flip"} & last.keys()
+
+
+def test_a_checkpoint_from_before_a_setting_was_known_is_resumed(tmp_path):
+    train(tmp_path, epochs=1, ema_decay=None)
+    path, arrays, metadata = checkpoint.newest(tmp_path / "checkpoints", print)
+    del metadata["config"]["ema_decay"]
+    assert Run(settings_of(ema_decay=None), "numpy", tmp_path, (path, arrays, metadata)).train()
+
+
 def test_events_say_what_the_metrics_say(tmp_path):
     from tensorboardX.proto.event_pb2 import Event
 
@@ -214,6 +269,7 @@ def test_a_loss_that_is_not_finite_is_an_error_that_keeps_checkpoints(tmp_path):
         ({"batch_size": 15}, "was made with batch_size: 16, not 15"),  # as many steps an epoch
         ({"seed": 1}, "was made with seed: 0, not 1"),
         ({"data": {"validation_fraction": 0.2}}, r"was made with data\.validation_fraction: 0\.0, not 0\.2"),
+        ({"ema_decay": None}, r"was made with ema_decay: 0\.8999999761581421, not None"),
         ({"data": {"normalization": "none"}}, r"was made with data\.normalization: channel, not none"),
     ],
 )

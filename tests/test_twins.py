@@ -47,7 +47,7 @@ def test_both_start_from_the_same_bits(found):
 def test_one_step_from_the_same_state_agrees_in_every_element(found, step):
     paddle, tensorflow = arrays(found, step + 1)
     assert paddle.keys() == tensorflow.keys()
-    for kind in ("velocity/", ".running_", ""):
+    for kind in ("velocity/", "ema/", ".running_", ""):
         names = [name for name in paddle if kind in name and not (kind == "" and ("/" in name or "running" in name))]
         largest = max(np.abs(paddle[name]).max() for name in names)
         for name in names:
@@ -68,7 +68,7 @@ def test_the_float32_training_path_is_the_float64_one(found, framework):
     """The fused batch norm, its running variance, the compiled step."""
     exact = dict(np.load(found["folder"] / "paddle-2.npz"))
     trained = dict(np.load(found["folder"] / f"{framework}-float32.npz"))
-    for kind in ("velocity/", ".running_", ".weight"):
+    for kind in ("velocity/", "ema/", ".running_", ".weight"):
         names = [name for name in exact if kind in name and ("/" in kind) == ("/" in name)]
         largest = max(np.abs(exact[name]).max() for name in names)
         for name in names:
@@ -76,21 +76,70 @@ def test_the_float32_training_path_is_the_float64_one(found, framework):
             assert error(trained[name], exact[name], 100 * largest) < 1e-4, name
 
 
-@pytest.mark.parametrize("framework", FRAMEWORKS)
-def test_cross_entropy_and_hits_are_what_numpy_says(found, framework):
-    result = dict(np.load(found["folder"] / f"{framework}-losses.npz"))
-    logits, labels = result["logits"], result["labels"]
+def cross_entropy(logits, labels):
+    """Of each image, by NumPy."""
     smoothing = float(np.float32(0.1))
     largest = logits.max(axis=1, keepdims=True)
     log_softmax = logits - largest - np.log(np.exp(logits - largest).sum(axis=1, keepdims=True))
     target = np.full_like(logits, smoothing / logits.shape[1])
     target[np.arange(len(labels)), labels] += 1 - smoothing
-    expected = -(target * log_softmax).sum(axis=1)
-    assert result["losses"] == pytest.approx(expected, rel=1e-12, nan_ok=True)
+    return -(target * log_softmax).sum(axis=1)
+
+
+def hits(logits, labels):
+    """How many are right, and right in the top 5, by NumPy."""
     # Of equals the first wins: that is what argmax and a stable sort say. And NaN is never right.
     order = np.argsort(-logits, axis=1, kind="stable")
     ranks = [list(order[row]).index(label) for row, label in enumerate(labels) if not np.isnan(logits[row]).any()]
-    assert result["sums"][1:].tolist() == [sum(rank < 1 for rank in ranks), sum(rank < 5 for rank in ranks)]
+    return [sum(rank < 1 for rank in ranks), sum(rank < 5 for rank in ranks)]
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_cross_entropy_and_hits_are_what_numpy_says(found, framework):
+    result = dict(np.load(found["folder"] / f"{framework}-losses.npz"))
+    logits, labels = result["logits"], result["labels"]
+    assert result["losses"] == pytest.approx(cross_entropy(logits, labels), rel=1e-12, nan_ok=True)
+    assert result["sums"][1:].tolist() == hits(logits, labels)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_mixup_is_what_numpy_says(found, framework):
+    result = dict(np.load(found["folder"] / f"{framework}-mixes.npz"))
+    logits, labels = result["logits"], result["labels"]
+    assert np.abs(logits - result["of_together"]).max() < 1e-12 * np.abs(logits).max()
+    losses = 0.75 * cross_entropy(logits, labels) + 0.25 * cross_entropy(logits, labels[result["permutation"]])
+    assert result["loss"] == pytest.approx(losses.mean(), rel=1e-12)
+    assert result["sums"].tolist() == [pytest.approx(losses.sum(), rel=1e-9), *hits(logits, labels)]
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_averages_are_the_formula(found, framework):
+    """From NumPy: e = 0.9*e + 0.1*w, of weights and statistics; at first e is w."""
+    decay = float(np.float32(0.9))
+    before = arrays(found, 0)[0]
+    names = [name for name in before if "/" not in name]
+    assert any(name.endswith(".running_var") for name in names)
+    assert all(before[f"ema/{name}"].tobytes() == before[name].tobytes() for name in names)
+    for step in STEPS:
+        before, after = arrays(found, step)[0], arrays(found, step + 1)[FRAMEWORKS.index(framework)]
+        for name in names:
+            expected = decay * before[f"ema/{name}"] + (1 - decay) * after[name]
+            assert np.abs(after[f"ema/{name}"] - expected).max() <= 1e-15 * max(1, np.abs(expected).max()), name
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_averages_and_mirror_images_evaluate_as_by_hand(found, framework):
+    result = dict(np.load(found["folder"] / f"{framework}-evaluations.npz"))
+    assert found[framework]["as_it_was"]
+    assert result["ema"] == pytest.approx(result["ema_by_hand"], rel=1e-13)
+    assert result["ema"][0] != pytest.approx(result["plain"][0], rel=1e-3)
+    logits, labels = (result["logits"] + result["mirrored_logits"]) / 2, result["labels"]
+    assert result["ema_flip"].tolist() == [
+        pytest.approx(cross_entropy(logits, labels).sum(), rel=1e-12),
+        *hits(logits, labels),
+    ]
+    paddle, tensorflow = arrays(found, "evaluations")
+    assert all(paddle[name] == pytest.approx(tensorflow[name], rel=1e-11) for name in paddle)
 
 
 def test_momentum_and_decay_are_the_formula(found):

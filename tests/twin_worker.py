@@ -3,6 +3,7 @@
 Writes NumPy files into FOLDER and prints a dict of findings as JSON.
 """
 
+import contextlib
 import importlib
 import json
 import sys
@@ -18,6 +19,7 @@ from tandem.errors import UserError
 
 STEPS, SIZE, CLASSES = 4, 13, 7
 LEARNING_RATES = (0.1, 0.05, 0.2, 0.01)
+TRICKS = {"ema_decay": 0.9, "data": {"image_size": SIZE, "augmentation": {"mixup": 0.4}}}
 
 
 def settings(**changes):
@@ -41,6 +43,11 @@ def batch(step, count=6):
     return Batch(images, rng.integers(0, CLASSES, count))
 
 
+def mixed(batch, weight=0.75):
+    """`batch` with mixup: each image with the one before."""
+    return batch._replace(permutation=np.roll(np.arange(len(batch.labels)), 1), weight=weight)
+
+
 def make(engine, **changes):
     mean, deviation = np.array([120.0, 110, 100]), np.array([60.0, 70, 80])
     return engine.Engine(settings(**changes), CLASSES, mean.reshape(3, 1, 1), deviation.reshape(3, 1, 1))
@@ -48,12 +55,12 @@ def make(engine, **changes):
 
 def lock_step(engine, framework, folder):
     """Steps from the state that Paddle had before each; the first framework here is Paddle."""
-    twin = make(engine)
+    twin = make(engine, **TRICKS)
     np.savez(folder / f"{framework}-0.npz", **twin.state())
     for step, learning_rate in enumerate(LEARNING_RATES):
         with np.load(folder / f"paddle-{step}.npz") as arrays:
             twin.load_state(dict(arrays), "test")
-        sums = twin.train_step(batch(step), learning_rate, step).numpy()
+        sums = twin.train_step(mixed(batch(step)), learning_rate, step).numpy()
         evaluated = twin.evaluate(batch(100, count=5)).numpy()
         np.savez(folder / f"{framework}-{step + 1}.npz", **twin.state())
         np.savez(folder / f"{framework}-sums-{step}.npz", train=sums, evaluated=evaluated)
@@ -61,11 +68,47 @@ def lock_step(engine, framework, folder):
 
 def float32_step(engine, framework, folder):
     """The step after Paddle's first state as the training loop takes it: float32, with fused kernels."""
-    twin = make(engine, precision="float32")
+    twin = make(engine, precision="float32", **TRICKS)
     with np.load(folder / "paddle-1.npz") as arrays:
         twin.load_state(dict(arrays), "test")
-    twin.train_step(batch(1), LEARNING_RATES[1], 1).numpy()
+    twin.train_step(mixed(batch(1)), LEARNING_RATES[1], 1).numpy()
     np.savez(folder / f"{framework}-float32.npz", **twin.state())
+
+
+def mixes(engine, framework, folder):
+    """The loss of a mixed batch; and the logits of images that were mixed before, where that leaves whole numbers."""
+    fours = batch(0)._replace(images=batch(0).images // 4 * 4)
+    apart = mixed(fours)
+    together = (3 * (fours.images // 4) + fours.images[apart.permutation] // 4).astype(np.uint8)
+    start = (twin := make(engine, **TRICKS)).state()
+    arrays = twin.trace(apart, 0.1, 0)
+    twin.load_state(start, "test")
+    of_together = twin.trace(fours._replace(images=together), 0.1, 0)["logits"]
+    found = {"labels": apart.labels, "permutation": apart.permutation, "of_together": of_together}
+    twin.load_state(start, "test")
+    found["sums"] = twin.train_step(apart, 0.1, 0).numpy()
+    np.savez(folder / f"{framework}-mixes.npz", logits=arrays["logits"], loss=arrays["loss"], **found)
+
+
+def evaluations(engine, framework, folder):
+    """What is evaluated with averages and mirror images, and by hand; and whether the state is again what it was."""
+    twin, seen = make(engine, **TRICKS), batch(100)
+    with np.load(folder / "paddle-4.npz") as arrays:
+        state = dict(arrays)
+    twin.load_state(state, "test")
+    arrays = {"plain": twin.evaluate(seen).numpy(), "plain_flip": twin.evaluate(seen, flip=True).numpy()}
+    with contextlib.suppress(KeyboardInterrupt), twin.averaged():
+        arrays |= {"ema": twin.evaluate(seen).numpy(), "ema_flip": twin.evaluate(seen, flip=True).numpy()}
+        raise KeyboardInterrupt
+    after = twin.state()
+    averages = {name.removeprefix("ema/"): array for name, array in state.items() if name.startswith("ema/")}
+    twin.load_state(state | averages, "test")
+    arrays["ema_by_hand"] = twin.evaluate(seen).numpy()
+    arrays["logits"] = twin.trace_evaluation(seen)["logits"]
+    mirrored = seen._replace(images=np.ascontiguousarray(seen.images[..., ::-1]))
+    arrays["mirrored_logits"] = twin.trace_evaluation(mirrored)["logits"]
+    np.savez(folder / f"{framework}-evaluations.npz", labels=seen.labels, **arrays)
+    return all(after[name].tobytes() == array.tobytes() for name, array in state.items())
 
 
 def loss_of(engine, framework, folder):
@@ -205,6 +248,8 @@ if __name__ == "__main__":
     found = {"native": native_saving(engine, folder, framework)}
     lock_step(engine, framework, folder)
     float32_step(engine, framework, folder)
+    mixes(engine, framework, folder)
+    found["as_it_was"] = evaluations(engine, framework, folder)
     loss_of(engine, framework, folder)
     found["states"] = wrong_states(engine)
     if framework == "paddle":
