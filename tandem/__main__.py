@@ -25,6 +25,19 @@ class Precision(StrEnum):
     float32 = "float32"
 
 
+Checkpoint = Annotated[
+    Path, typer.Argument(metavar="CHECKPOINT", help="A checkpoint; or a run folder, for its newest whole one.")
+]
+ThisFramework = Annotated[
+    Framework | None, typer.Option("--framework", help="What to compute in. Default: what wrote the checkpoint.")
+]
+ThisOverride = Annotated[
+    list[str] | None,
+    typer.Option("-o", metavar="KEY=VALUE", help="Set one key of its config, e.g. data.directory=/data or device=cpu."),
+]
+Averaged = Annotated[bool, typer.Option("--ema", help="Take the averages of its weights (ema_decay) in their place.")]
+
+
 @app.callback()
 def main():
     """The same CNN in PaddlePaddle and in TensorFlow."""
@@ -166,6 +179,162 @@ def convert(
 
 
 @app.command()
+def evaluate(
+    source: Checkpoint,
+    framework: ThisFramework = None,
+    override: ThisOverride = None,
+    averaged: Averaged = False,
+    output: Annotated[Path | None, typer.Option(help="The folder to write to. Default: evaluation/NAME.")] = None,
+):
+    """Test a checkpoint: accuracy, top-5, loss, a table of the classes, the confusion matrix, the worst mistakes."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from tandem import checkpoint, evaluation
+    from tandem.inference import Classifier
+
+    console, stderr = Console(highlight=False, markup=False), _stderr()
+    classifier = Classifier(source, framework, override, averaged, lambda line: stderr.print(f"warning: {line}"))
+    folder = output or Path("evaluation", classifier.name)
+    checkpoint.check_folder(folder)
+    split = classifier.dataset().test
+    with Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
+        bar = progress.add_task("Testing", total=len(split.labels))
+        found = evaluation.evaluate(classifier, split, lambda done: progress.update(bar, completed=done))
+    written = evaluation.save(found, split.images, folder)
+    for table in (evaluation.class_table(found), evaluation.confusion_table(found)):
+        if table is not None:
+            console.print(table)
+    for line in evaluation.summary(found):
+        console.print(line, soft_wrap=True)
+    if classifier.has_averages:
+        used, other = ("averaged", "without --ema: plain") if averaged else ("plain", "with --ema: averaged")
+        console.print(f"These are figures of the {used} weights ({other} ones)", soft_wrap=True)
+    console.print(f"Written: {', '.join(map(str, written))}", soft_wrap=True)
+
+
+@app.command()
+def classify(
+    source: Checkpoint,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Image files, or folders of them.")],
+    framework: ThisFramework = None,
+    override: ThisOverride = None,
+    averaged: Averaged = False,
+    top: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
+):
+    """Tell what is in images of any size and mode: the likeliest classes and their probabilities."""
+    import json
+
+    from tandem.inference import Classifier, image_files
+
+    stderr = _stderr()
+    files = image_files(images)
+    classifier = Classifier(source, framework, override, averaged, lambda line: stderr.print(f"warning: {line}"))
+    found = []
+    for path, classes in classifier.classify(files, top):
+        if as_json:
+            found.append({"image": str(path), "top": [{"class": name, "probability": part} for name, part in classes]})
+        else:
+            print(f"{path}: {', '.join(f'{name} {part:.2%}' for name, part in classes)}")
+    if as_json:
+        about = {"checkpoint": str(classifier.path), "framework": classifier.framework, "averaged": averaged}
+        print(json.dumps({**about, "images": found}, indent=2))
+
+
+@app.command()
+def features(
+    source: Checkpoint,
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="An image file.")],
+    layer: Annotated[
+        str | None, typer.Option(help="The layer, e.g. conv1. Default: the first convolution. See summary.")
+    ] = None,
+    framework: ThisFramework = None,
+    override: ThisOverride = None,
+    averaged: Averaged = False,
+    output: Annotated[Path | None, typer.Option(help="The folder to write to. Default: features/IMAGE.")] = None,
+):
+    """Look inside: what a layer makes of an image, as a picture and as .npy; and the first convolution's filters."""
+    import data_utils
+    from tandem import checkpoint
+    from tandem.features import extract
+    from tandem.inference import Classifier
+
+    stderr = _stderr()
+    classifier = Classifier(source, framework, override, averaged, lambda line: stderr.print(f"warning: {line}"))
+    folder = output or Path("features", image.stem)
+    checkpoint.check_folder(folder)
+    pixels = data_utils.read_image(image, classifier.settings.data.image_size)
+    for path in extract(classifier, pixels, layer, folder):
+        print(path)
+
+
+@app.command()
+def summary(
+    network: Annotated[
+        str,
+        typer.Argument(
+            metavar="NETWORK", help="A network's name, a config, a checkpoint, a run, or your own mynet.py."
+        ),
+    ],
+    override: Annotated[
+        list[str] | None, typer.Option("-o", metavar="KEY=VALUE", help="Set one key, e.g. network.depth=32.")
+    ] = None,
+    num_classes: Annotated[
+        int | None, typer.Option(min=1, help="Length of the logits. Default: as many as its data has classes.")
+    ] = None,
+):
+    """Show the layers of both twins side by side: output shape, parameters, multiply-adds."""
+    import sys
+
+    from rich.console import Console
+
+    from tandem import summary
+    from tandem.workers import Workers
+
+    stderr = _stderr()
+    with Workers() as workers:
+        found = summary.summarize(
+            network, override or (), workers, num_classes, lambda line: stderr.print(f"warning: {line}")
+        )
+    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160)
+    console.print(summary.to_table(found, network))
+    for line in summary.verdict(found):
+        console.print(line, soft_wrap=True)
+
+
+@app.command()
+def data(
+    config: Annotated[
+        Path | None, typer.Argument(metavar="CONFIG", help="A YAML file. Default: CIFAR-10 as the networks take it.")
+    ] = None,
+    override: Annotated[
+        list[str] | None, typer.Option("-o", metavar="KEY=VALUE", help="Set one key, e.g. data.directory=/data.")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="The PNG to draw samples in.")] = Path("data.png"),
+):
+    """Fetch, check and show the images: counts, mean and deviation; samples before and after augmentation."""
+    from rich.console import Console
+
+    import data_utils
+    from tandem import checkpoint, pictures, samples
+    from tandem.cli import CONFIGS
+    from tandem.config import load
+    from tandem.errors import UserError
+
+    settings = load(config or CONFIGS / "se_resnext.yaml", override or ())
+    if output.is_dir():
+        raise UserError(f"--output {output}: is a folder; name a file")
+    checkpoint.check_folder(output.parent)
+    dataset = data_utils.load(settings.data, settings.seed)
+    pictures.save(samples.draw(dataset, settings), output)
+    console = Console(highlight=False, markup=False)
+    console.print(samples.class_table(dataset))
+    for line in [*samples.summary(dataset, settings), f"Samples: {output}"]:
+        console.print(line, soft_wrap=True)
+
+
+@app.command()
 def traps(
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME...]", help="Which. Default: all.")] = None,
     output: Annotated[
@@ -198,6 +367,12 @@ def traps(
     if output:
         checkpoint.write_file(output, gallery.page(found, versions, output).encode())
         console.print(f"Written: {output}", soft_wrap=True)
+
+
+def _stderr():
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

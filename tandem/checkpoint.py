@@ -57,6 +57,18 @@ def write_file(path, content):
         raise UserError(f"{path}: cannot be written ({error.strerror}); what was there is as it was") from error
 
 
+def check_folder(folder):
+    """Refuse, before any work is done, a folder into which `write_file` could not write. It need not be there yet.
+
+    Raises:
+        UserError: it is a file, or may not be made or written.
+    """
+    whole = Path(folder).absolute()
+    there = next(path for path in (whole, *whole.parents) if path.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        raise UserError(f"{folder}: cannot be written; name a folder that can")
+
+
 def read(path):
     """Read a checkpoint: (arrays, metadata).
 
