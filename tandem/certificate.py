@@ -233,7 +233,7 @@ def _start(certificate, workers, values, num_classes, state, traps):
 
 def _take_steps(certificate, workers, settings, dataset, trained_precision, report):
     workers.share_state()
-    workers.ask("start_free")
+    workers.ask("start_free", by_framework={"nudge": {"paddle": True}})
     batches = _batches(settings, dataset.train)
     for step, batch in zip(range(certificate.steps), batches, strict=False):
         workers.step = step
@@ -242,12 +242,13 @@ def _take_steps(certificate, workers, settings, dataset, trained_precision, repo
         arguments = {"learning_rate": settings.optimizer.learning_rate * LEARNING_RATES[step % len(LEARNING_RATES)]}
         arguments["step"] = step
         workers.ask("trace", **arguments)
+        workers.send("free_step", **arguments)  # while the step is compared
         states = workers.read("state")
         certificate.judge_step(step, workers.read("trace"), states)
+        drift = workers.receive()["paddle"]
         if certificate.first is not None:
             return
-        drift = workers.ask("free_step", by_framework={"nudge": {"paddle": True}}, **arguments)["paddle"]
-        apart = max(difference.error for difference in compare(workers.read("trace"), "free run"))
+        apart = max(difference.error for difference in compare(workers.read("free"), "free run"))
         certificate.free_run.append({"frameworks": _finite(apart), "nudged": _finite(drift)})
         if step == certificate.steps - 1:
             _judge_training_path(certificate, workers, states, trained_precision, arguments)

@@ -84,29 +84,33 @@ class Worker:
         # With float16 an engine has a loss scale besides.
         engine.load_state({**engine.state(), **self._read("state")}, "state")
         engine.train_step(self._batch(), learning_rate, step).numpy()
-        self._write("state", {name: engine.state()[name] for name in self.engine.shapes})
+        state = engine.state()
+        self._write("state", {name: state[name] for name in self.engine.shapes})
 
-    def start_free(self):
-        """Begin two runs that nothing will bring back to `state`: one as it is, one with all weights nudged an ulp."""
-        state = self._read("state")
-        nudged = {name: np.nextafter(state[name], np.inf) for name in self._parameters()}
-        self.free, self.nudged = state, {**state, **nudged}
+    def start_free(self, nudge):
+        """Begin a run that nothing will bring back to `state`; where `nudge`, also one with all weights nudged an ulp."""
+        state, precision = self._read("state"), self.settings["precision"]
+        self.free = self._engine(precision)
+        self.free.load_state(state, "state")
+        self.nudged = None
+        if nudge:
+            self.nudged = self._engine(precision)
+            weights = {name: np.nextafter(state[name], np.inf) for name in self._parameters()}
+            self.nudged.load_state({**state, **weights}, "state")
 
-    def free_step(self, learning_rate, step, nudge):
-        """A step of the first: writes its weights. Where `nudge`, of the second too: returns by how much it differs."""
-        self.free = self._after(self.free, learning_rate, step)
-        weights = {name: self.free[name] for name in self._parameters()}
-        self._write("trace", weights)
-        if not nudge:
+    def free_step(self, learning_rate, step):
+        """A step of both: writes the weights of the first. Returns by how much those of the second differ, or None."""
+        weights = self._weights_after(self.free, learning_rate, step)
+        self._write("free", weights)
+        if self.nudged is None:
             return None
-        self.nudged = self._after(self.nudged, learning_rate, step)
-        nudged = {name: self.nudged[name] for name in weights}
+        nudged = self._weights_after(self.nudged, learning_rate, step)
         return max(difference.error for difference in compare({"free": weights, "nudged": nudged}, "free run"))
 
-    def _after(self, state, learning_rate, step):
-        self.engine.load_state(state, "state")
-        self.engine.train_step(self._batch(), learning_rate, step).numpy()
-        return self.engine.state()
+    def _weights_after(self, engine, learning_rate, step):
+        engine.train_step(self._batch(), learning_rate, step).numpy()
+        state = engine.state()
+        return {name: state[name] for name in self._parameters()}
 
     def _engine(self, precision):
         settings = config.check({**self.settings, "precision": precision}, "certificate")

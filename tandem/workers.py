@@ -69,16 +69,24 @@ class Workers:
                 raise UserError(f"--python-{framework} {python}: {error.strerror}; name a Python") from error
 
     def ask(self, command, by_framework=None, **arguments):
-        """Have both do `command` at once; their answers by framework. `by_framework`: arguments that differ.
+        """Have both do `command` at once, and wait for their answers: see `send` and `receive`."""
+        self.send(command, by_framework, **arguments)
+        return self.receive()
+
+    def send(self, command, by_framework=None, **arguments):
+        """Have both begin `command`. `by_framework`: arguments that differ."""
+        for framework, process in self.processes.items():
+            own = {name: values.get(framework) for name, values in (by_framework or {}).items()}
+            with contextlib.suppress(BrokenPipeError):  # it died, as reading its answer will tell
+                print(json.dumps([command, {**arguments, **own}]), file=process.stdin, flush=True)
+
+    def receive(self):
+        """Their answers to the last command, by framework.
 
         Raises:
             UserError: one refused, or could not build its network.
             WorkerStopped: one raised or died later.
         """
-        for framework, process in self.processes.items():
-            own = {name: values.get(framework) for name, values in (by_framework or {}).items()}
-            with contextlib.suppress(BrokenPipeError):  # it died, as reading its answer will tell
-                print(json.dumps([command, {**arguments, **own}]), file=process.stdin, flush=True)
         replies = {framework: self._reply(framework) for framework in self.processes}
         for framework, reply in replies.items():
             if "refused" in reply or ("raised" in reply and self.step is None):
