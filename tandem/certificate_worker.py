@@ -88,7 +88,7 @@ class Worker:
         self._write("state", {name: state[name] for name in self.engine.shapes})
 
     def start_free(self, nudge):
-        """Begin a run that nothing will bring back to `state`; where `nudge`, also one with all weights nudged an ulp."""
+        """Begin a run that nothing will bring back to `state`; where `nudge`, one with weights nudged by an ulp."""
         state, precision = self._read("state"), self.settings["precision"]
         self.free = self._engine(precision)
         self.free.load_state(state, "state")
