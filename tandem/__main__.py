@@ -6,16 +6,9 @@ from typing import Annotated
 
 import typer
 
-from tandem.cli import make_app, run
+from tandem.cli import Framework, make_app, run
 
 app = make_app(no_args_is_help=True)
-
-
-class Framework(StrEnum):
-    """The names of the frameworks, as options take them."""
-
-    paddle = "paddle"
-    tensorflow = "tensorflow"
 
 
 class Precision(StrEnum):

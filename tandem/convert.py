@@ -26,9 +26,6 @@ from tandem.loss_scale import INITIAL_SCALE
 FRAMEWORKS = {".pdparams": "paddle", ".keras": "tensorflow"}
 """The framework that each format belongs to; a checkpoint (.safetensors) belongs to neither."""
 
-PADDLE_STATISTICS = {"_mean": "running_mean", "_variance": "running_var"}
-"""Paddle's names of tensors, where they differ from the canonical ones."""
-
 NAME_TABLE = "StructuredToParameterName@@"
 """An entry that paddle.save adds to a state_dict: its own numbered names of the tensors."""
 
@@ -157,16 +154,10 @@ def _read_pdparams(source):
         if not (isinstance(name, str) and isinstance(array, np.ndarray)):
             raise UserError(f"{source}: {name!r} is not an array; {_HOW_TO_SAVE}")
     _precision(content, source)
-    return {_canonical_name(name): array for name, array in content.items()}
+    return {state.from_paddle(name): array for name, array in content.items()}
 
 
 _HOW_TO_SAVE = "write it with paddle.save(model.state_dict(), ...)"
-
-
-def _canonical_name(name):
-    """stage1.bn._mean is stage1.bn.running_mean."""
-    *path, last = name.split(".")
-    return ".".join([*path, PADDLE_STATISTICS.get(last, last)])
 
 
 def _precision(weights, source):

@@ -15,9 +15,6 @@ from tandem.loss_scale import GROWTH_STEPS, INITIAL_SCALE
 
 import paddle  # isort: skip  after Tandem's layers: they set environment variables that it reads on import
 
-CANONICAL = {"_mean": "running_mean", "_variance": "running_var"}
-"""Paddle's names of tensors, where they differ from the canonical ones."""
-
 CAPABILITY = {"float16": (7, 0), "bfloat16": (8, 0)}
 """The GPU that auto_cast asks for; on an older one, and on a CPU, it only warns and computes in float32."""
 
@@ -326,7 +323,7 @@ class Engine:
         return {**self._model_variables(), **self._velocity_variables(), **averages}
 
     def _model_variables(self):
-        return {_canonical_name(name): variable for name, variable in self.model.state_dict().items()}
+        return {state.from_paddle(name): variable for name, variable in self.model.state_dict().items()}
 
     def _velocity_variables(self):
         velocities = self.optimizer._accumulators["velocity"]
@@ -339,9 +336,3 @@ def _assign(variables, values):
     with paddle.no_grad():
         for name, variable in variables.items():
             paddle.assign(values[name], variable)
-
-
-def _canonical_name(name):
-    """stage1.bn._mean is stage1.bn.running_mean."""
-    *path, last = name.split(".")
-    return ".".join([*path, CANONICAL.get(last, last)])

@@ -28,7 +28,7 @@ def draw_curves(runs, path):
             passes, [record["loss"] for record in batches], color=color, lw=1, alpha=0.8, label=f"{label}, train"
         )
         for before, after in itertools.pairwise(batches):
-            if before["framework"] != after["framework"]:
+            if before.get("framework") != after.get("framework"):
                 handed_over = f"{label}, {before['framework']} to {after['framework']}"
                 for axes in (loss_axes, error_axes):
                     axes.axvline(before["position"], color=color, lw=1.2, ls=":", label=handed_over)

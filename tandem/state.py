@@ -9,6 +9,9 @@ Names pair the twins, never order.
 
 from tandem.errors import UserError
 
+PADDLE_STATISTICS = {"_mean": "running_mean", "_variance": "running_var"}
+"""Paddle's names of tensors, where they differ from the canonical ones."""
+
 
 def check(state, shapes, origin):
     """Check that `state` has exactly the names and shapes of `shapes` (name to tuple); `origin` says where it is from.
@@ -27,6 +30,12 @@ def check(state, shapes, origin):
     if any(names for _, names in faults):
         listed = "; ".join(f"{len(names)} {what}: {_some(names)}" for what, names in faults if names)
         raise UserError(f"{origin}: does not fit the configured network ({listed}); use the config it was made with")
+
+
+def from_paddle(name):
+    """The canonical name of Paddle's `name`: stage1.bn._mean is stage1.bn.running_mean."""
+    *path, last = name.split(".")
+    return ".".join([*path, PADDLE_STATISTICS.get(last, last)])
 
 
 def unused(name, names):

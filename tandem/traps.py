@@ -1353,7 +1353,7 @@ def dense_transposed():
         KERAS + "keras/src/layers/normalization/batch_normalization.py",
     ),
     code={
-        "paddle": (PADDLE_ENGINE, 'CANONICAL = {"_mean": "running_mean"'),
+        "paddle": ("tandem/state.py", 'PADDLE_STATISTICS = {"_mean": "running_mean"'),
         "tensorflow": (TENSORFLOW_ENGINE, '"moving_mean": "running_mean",'),
     },
 )
