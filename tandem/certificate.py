@@ -17,10 +17,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import save_file
 
 import data_utils
-from tandem import checkpoint, config, networks
+from tandem import checkpoint, config, networks, tensors
 from tandem.errors import UserError
 from tandem.sameness import compare
 from tandem.workers import FRAMEWORKS, ROOT, WorkerStopped
@@ -202,7 +201,7 @@ def certify(
     )
     dataset = data_utils.load(settings.data, settings.seed)
     mean, deviation = data_utils.normalization(dataset.train.images, settings.data.normalization)
-    save_file({"mean": mean, "deviation": deviation}, workers.folder / "preprocessing")
+    tensors.write(workers.folder / "preprocessing", {"mean": mean, "deviation": deviation})
     try:
         _start(certificate, workers, values, len(dataset.class_names), state, traps or {})
         if certificate.first is None:
@@ -217,7 +216,7 @@ def certify(
 def _start(certificate, workers, values, num_classes, state, traps):
     workers.step = None
     if state is not None:
-        save_file(state, workers.folder / "state")
+        tensors.write(workers.folder / "checkpoint", state)
     arguments = {"settings": values, "num_classes": num_classes, "resumed": state is not None}
     answers = workers.ask("start", by_framework={"trap": traps}, **arguments)
     certificate.records = {framework: answers[framework]["record"] for framework in FRAMEWORKS}
@@ -233,17 +232,21 @@ def _start(certificate, workers, values, num_classes, state, traps):
 
 
 def _take_steps(certificate, workers, settings, dataset, trained_precision, report):
-    workers.share_state()
     workers.ask("start_free", by_framework={"nudge": {"paddle": True}})
     batches = _batches(settings, dataset.train)
     for step, batch in zip(range(certificate.steps), batches, strict=False):
         workers.step = step
         arrays = {name: np.asarray(value) for name, value in batch._asdict().items() if value is not None}
-        save_file(arrays, workers.folder / "batch")
+        tensors.write(workers.folder / "batch", arrays)
         arguments = {"learning_rate": settings.optimizer.learning_rate * LEARNING_RATES[step % len(LEARNING_RATES)]}
         arguments["step"] = step
-        workers.ask("trace", **arguments)
-        workers.send("free_step", **arguments)  # while the step is compared
+        workers.ask("load")
+        last = step == certificate.steps - 1
+        if last:
+            workers.ask("trained_step", precision=trained_precision, **arguments)
+        workers.send("trace", **arguments)
+        workers.send("free_step", **arguments)  # begun by each when its trace is done, and while that is compared
+        workers.receive()
         states = workers.read("state")
         certificate.judge_step(step, workers.read("trace"), states)
         if certificate.first is not None:
@@ -253,11 +256,11 @@ def _take_steps(certificate, workers, settings, dataset, trained_precision, repo
         drift = workers.receive()["paddle"]
         apart = max(difference.error for difference in compare(workers.read("free"), "free run"))
         certificate.free_run.append({"frameworks": _finite(apart), "nudged": _finite(drift)})
-        if step == certificate.steps - 1:
-            _judge_training_path(certificate, workers, states, trained_precision, arguments)
-        save_file(states["paddle"], workers.folder / "state")
+        if last:
+            _judge_training_path(certificate, states, workers.read("trained"), trained_precision)
         if report:
             report(step + 1)
+    workers.ask("load")
     workers.ask("trace_evaluation")
     certificate.judge_evaluation(workers.read("trace"))
 
@@ -271,10 +274,8 @@ def _batches(settings, split):
         )
 
 
-def _judge_training_path(certificate, workers, states, precision, arguments):
-    """The last step again, in the configured precision and with training's kernels, against that framework's own."""
-    workers.ask("trained_step", precision=precision, **arguments)
-    trained = workers.read("state")
+def _judge_training_path(certificate, states, trained, precision):
+    """A step in the configured precision and with training's kernels, against that framework's own certified one."""
     for framework in FRAMEWORKS:
         certificate.trained[framework] = {}
         for phase in STATE_PHASES:

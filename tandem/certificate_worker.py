@@ -1,8 +1,8 @@
 """One framework's side of a certificate, in a process of its own: python -m tandem.certificate_worker FRAMEWORK FOLDER.
 
 Reads one command a line from stdin, as JSON: the name of a method of `Worker` and its arguments. Answers each on stdout
-with one line: what the method returns, or what went wrong. Tensors go through files in FOLDER: both sides read
-`state` and `batch`, each writes `FRAMEWORK-trace` and `FRAMEWORK-state`.
+with one line: what the method returns, or what went wrong. Tensors go through FOLDER (tandem/tensors.py): both sides
+read `batch` and the state that the first framework wrote; each writes `FRAMEWORK-trace` and `FRAMEWORK-state`.
 """
 
 import contextlib
@@ -15,12 +15,12 @@ import traceback
 from pathlib import Path
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
 
 from data_utils import Batch
-from tandem import config, summary
+from tandem import config, summary, tensors
 from tandem.errors import UserError
 from tandem.sameness import compare
+from tandem.workers import FRAMEWORKS
 
 
 class Worker:
@@ -42,7 +42,7 @@ class Worker:
         Args:
             settings: a config as a dict.
             num_classes: length of the logits.
-            resumed: whether to begin with `state`, which may hold more than the engine's.
+            resumed: whether to begin with `checkpoint`, which may hold more than the engine's state.
             trap: the name of one of tandem/traps.py, to be switched on here; or None.
         """
         self.module = importlib.import_module(f"tandem.engine_{self.framework}")
@@ -52,8 +52,8 @@ class Worker:
         self.settings, self.num_classes = settings, num_classes
         self.engine = self._engine(settings["precision"])
         if resumed:
-            state = self._read("state")
-            self.engine.load_state({name: state[name] for name in self.engine.shapes if name in state}, "state")
+            state = self._read("checkpoint")
+            self.engine.load_state({name: state[name] for name in self.engine.shapes if name in state}, "checkpoint")
         self._write("state", self.engine.state())
         return {"record": self.engine.record, "types": self.engine.layer_types()}
 
@@ -64,32 +64,34 @@ class Worker:
         engine = module.Engine(checked, num_classes, np.zeros((3, 1, 1)), np.ones((3, 1, 1)))
         return summary.describe(engine, checked.data.image_size)
 
+    def load(self):
+        """Take over the state that the first framework wrote."""
+        self.engine.load_state(self._shared_state(), "state")
+
     def trace(self, learning_rate, step):
-        """A step from `state` on `batch`: writes what it computed, and the state after it.
+        """A step on `batch`: writes what it computed, and the state after it.
 
         See `Engine.trace`.
         """
-        self.engine.load_state(self._read("state"), "state")
         self._write("trace", self.engine.trace(self._batch(), learning_rate, step))
         self._write("state", self.engine.state())
 
     def trace_evaluation(self):
         """The same in evaluation mode, where no state changes."""
-        self.engine.load_state(self._read("state"), "state")
         self._write("trace", self.engine.trace_evaluation(self._batch()))
 
     def trained_step(self, precision, learning_rate, step):
-        """A step from `state` on `batch` as the training loop takes it, in `precision`: writes the state after it."""
+        """A step on `batch` as the training loop takes it, in `precision`: writes the state after it as `trained`."""
         engine = self._engine(precision)
         # With float16 an engine has a loss scale besides.
-        engine.load_state({**engine.state(), **self._read("state")}, "state")
+        engine.load_state({**engine.state(), **self._shared_state()}, "state")
         engine.train_step(self._batch(), learning_rate, step).numpy()
         state = engine.state()
-        self._write("state", {name: state[name] for name in self.engine.shapes})
+        self._write("trained", {name: state[name] for name in self.engine.shapes})
 
     def start_free(self, nudge):
-        """Begin a run that nothing will bring back to `state`; where `nudge`, one with weights nudged by an ulp."""
-        state, precision = self._read("state"), self.settings["precision"]
+        """Begin a run that nothing will bring back to the other; where `nudge`, one with weights nudged by an ulp."""
+        state, precision = self._shared_state(), self.settings["precision"]
         self.free = self._engine(precision)
         self.free.load_state(state, "state")
         self.nudged = None
@@ -114,22 +116,22 @@ class Worker:
 
     def _engine(self, precision):
         settings = config.check({**self.settings, "precision": precision}, "certificate")
-        preprocessing = load_file(self.folder / "preprocessing")
-        return self.module.Engine(settings, self.num_classes, **preprocessing)
+        return self.module.Engine(settings, self.num_classes, **self._read("preprocessing"))
 
     def _parameters(self):
         return [name.removeprefix("velocity/") for name in self.engine.shapes if name.startswith("velocity/")]
 
     def _batch(self):
-        return Batch(**load_file(self.folder / "batch"))
+        return Batch(**self._read("batch"))
+
+    def _shared_state(self):
+        return self._read(f"{FRAMEWORKS[0]}-state")
 
     def _read(self, what):
-        return load_file(self.folder / what)
+        return tensors.read(self.folder / what)
 
     def _write(self, what, arrays):
-        arrays = {name: np.ascontiguousarray(array).reshape(np.shape(array)) for name, array in arrays.items()}
-        names = {"names": json.dumps(list(arrays))}  # their order tells where a mistake shows first, and gets lost
-        save_file(arrays, self.folder / f"{self.framework}-{what}", names)
+        tensors.write(self.folder / f"{self.framework}-{what}", arrays)
 
 
 def where(error):

@@ -9,8 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from safetensors import safe_open
-
+from tandem import tensors
 from tandem.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -96,17 +95,11 @@ class Workers:
         return {framework: reply["answer"] for framework, reply in replies.items()}
 
     def read(self, what):
-        """The arrays that each has written, by framework and name, in the order in which they were computed."""
-        arrays = {}
-        for framework in FRAMEWORKS:
-            with safe_open(self.folder / f"{framework}-{what}", framework="numpy") as file:
-                names = json.loads(file.metadata()["names"])
-                arrays[framework] = {name: file.get_tensor(name) for name in names}
-        return arrays
+        """The arrays that each has written, by framework and name, in the order in which they were computed.
 
-    def share_state(self):
-        """Let the state of the first be the one that both start from."""
-        os.replace(self.folder / f"{FRAMEWORKS[0]}-state", self.folder / "state")
+        They are good until the next command that writes them: see `tandem.tensors.read`.
+        """
+        return {framework: tensors.read(self.folder / f"{framework}-{what}") for framework in FRAMEWORKS}
 
     def _reply(self, framework):
         line = self.processes[framework].stdout.readline()
