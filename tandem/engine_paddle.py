@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from tandem import dropout, networks, state
+from tandem import dropout, environment, networks, state
 from tandem.config import cpu_threads
 from tandem.errors import UserError
 from tandem.initializers import initial_state
@@ -200,6 +200,12 @@ class Engine:
     def layer_types(self):
         """The name of each layer's class, by the layer's name."""
         return {name: type(layer).__name__ for name, layer in self._layers()}
+
+    def peak_memory(self):
+        """The most memory taken so far, in bytes: the GPU's, or on a CPU the process's; None where nothing tells."""
+        if self.record["device"] == "gpu":
+            return paddle.device.cuda.max_memory_allocated()
+        return environment.peak_memory()
 
     def state(self):
         """All weights, statistics, velocities and averages by canonical name (tandem/state.py), as NumPy arrays."""

@@ -26,6 +26,13 @@ os.environ.setdefault("FLAGS_allocator_strategy", "auto_growth")
 warnings.filterwarnings("ignore", message="When training, we now always track global mean and variance")
 
 
+def peak_memory():
+    """The most memory that this process has held, in bytes; None where the system does not tell, as Linux does."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), None)
+
+
 @contextlib.contextmanager
 def quiet():
     """Drop what is written to stderr, by native code too: both frameworks greet as they load."""

@@ -189,6 +189,7 @@ class Run:
         if self.data.validation is not None:
             record["validation"] = self._evaluate(self.data.validation)
         record |= self._test()
+        record["peak_memory"] = self.engine.peak_memory()
         record["time"] = time.time()
         self.epoch, self.batch = self.epoch + 1, 0
         self.epoch_sums, self.window_sums = np.zeros(4), np.zeros(4)

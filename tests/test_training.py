@@ -69,6 +69,9 @@ class Engine:
         yield
         self.arrays["fc.weight"] = kept
 
+    def peak_memory(self):
+        return None
+
     def state(self):
         return dict(self.arrays)
 
@@ -121,7 +124,7 @@ def train(folder, resume=False, **changes):
 def figures(folder):
     """All records without what differs in every run."""
     return [
-        {name: value for name, value in record.items() if name not in ("time", "images_per_second")}
+        {name: value for name, value in record.items() if name not in ("time", "images_per_second", "peak_memory")}
         for record in read_metrics(folder / "metrics.jsonl")
     ]
 
