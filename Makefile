@@ -1,4 +1,4 @@
-# make demo   trains the quickstart in both frameworks and shows both results side by side
+# make demo   certifies the quickstart, trains it in both frameworks, and writes runs/demo/report.html
 # make test   checks the style and runs the tests
 # Each sets up .venv with the pinned packages first. Another Python: make demo PYTHON=python3.12
 
@@ -9,9 +9,7 @@ BIN := .venv/bin
 
 demo: .venv/requirements.txt
 	rm -rf runs/demo
-	$(BIN)/python se_resnext_fluid.py --config configs/quickstart.yaml --run-dir runs/demo/paddle
-	$(BIN)/python se_resnext_tensorflow.py --config configs/quickstart.yaml --run-dir runs/demo/tensorflow
-	$(BIN)/python -m tandem curves runs/demo/paddle runs/demo/tensorflow --output runs/demo/curves.png
+	$(BIN)/python -m tandem compare configs/quickstart.yaml --output runs/demo
 
 test: .venv/requirements-dev.txt
 	$(BIN)/ruff check .

@@ -28,6 +28,8 @@ ThisOverride = Annotated[
     list[str] | None,
     typer.Option("-o", metavar="KEY=VALUE", help="Set one key of its config, e.g. data.directory=/data or device=cpu."),
 ]
+PythonPaddle = Annotated[Path | None, typer.Option(help="The Python that has Paddle. Default: this one.")]
+PythonTensorFlow = Annotated[Path | None, typer.Option(help="The Python that has TensorFlow. Default: this one.")]
 Averaged = Annotated[bool, typer.Option("--ema", help="Take the averages of its weights (ema_decay) in their place.")]
 
 
@@ -90,8 +92,8 @@ def certify(
     output: Annotated[
         Path | None, typer.Option(help="Where to write the certificate. Default: certificates/NETWORK.")
     ] = None,
-    python_paddle: Annotated[Path | None, typer.Option(help="The Python that has Paddle. Default: this one.")] = None,
-    python_tensorflow: Annotated[Path | None, typer.Option(help="The Python that has TensorFlow.")] = None,
+    python_paddle: PythonPaddle = None,
+    python_tensorflow: PythonTensorFlow = None,
 ):
     """Prove that a network computes the same in both frameworks; exit code 1 if it does not."""
     from rich.console import Console
@@ -103,10 +105,9 @@ def certify(
 
     console, stderr = Console(highlight=False, markup=False, soft_wrap=True), Console(stderr=True)
     settings, state = subject(network, [*(override or []), *([f"device={device}"] if device else [])])
-    pythons = {"paddle": python_paddle, "tensorflow": python_tensorflow}
     with (
         Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as progress,
-        Workers({framework: str(python) for framework, python in pythons.items() if python}) as workers,
+        Workers(_pythons(python_paddle, python_tensorflow)) as workers,
     ):
         bar = progress.add_task("Certifying", total=steps)
         certificate = certify(
@@ -129,6 +130,56 @@ def certify(
 
 
 @app.command()
+def compare(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file.")],
+    override: Annotated[
+        list[str] | None, typer.Option("-o", metavar="KEY=VALUE", help="Set one key, e.g. epochs=3 or device=gpu.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs in each framework. A verdict needs two at least.")] = 1,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Compare what is not the same, too; the page says so.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option(help="Where to write, or to go on. Default: comparisons/CONFIG.")
+    ] = None,
+    python_paddle: PythonPaddle = None,
+    python_tensorflow: PythonTensorFlow = None,
+):
+    """Train a config in both frameworks and compare them: certified first, and only as far as the seeds allow.
+
+    Exit code 1 if they are not the same. The same command goes on with what was stopped.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from tandem import comparison, comparison_report
+    from tandem.certificate_report import verdict
+
+    console, stderr = Console(highlight=False, markup=False, soft_wrap=True), Console(stderr=True)
+    folder = output or Path("comparisons", config.stem)
+    pythons = _pythons(python_paddle, python_tensorflow)
+    with Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
+        bar = progress.add_task("Certifying", total=10)
+        found = comparison.begin(
+            config, override or (), folder, seeds, pythons, lambda done: progress.update(bar, completed=done)
+        )
+    for line in verdict(found.certificate):
+        console.print(line)
+    if found.certificate.passed or anyway:
+        try:
+            comparison.run(found, folder, pythons, console.print)
+        except comparison.Stopped:
+            console.print("Stopped; the same command goes on")
+            raise typer.Exit(130) from None
+        console.print(comparison_report.to_table(found))
+    comparison_report.save(found, folder)
+    for line in [*comparison.verdicts(found), f"Report: {folder / 'report.html'}"]:
+        console.print(line)
+    if not found.certificate.passed:
+        raise typer.Exit(1)
+
+
+@app.command()
 def curves(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders: what --run-dir named.")],
     output: Annotated[Path, typer.Option(help="The PNG to draw.")] = Path("curves.png"),
@@ -136,7 +187,7 @@ def curves(
     """Show runs side by side, and draw their loss and error rate over one another."""
     from rich.console import Console
 
-    from tandem.comparison import read_runs, side_by_side
+    from tandem.curves import read_runs, side_by_side
     from tandem.plots import draw_curves
 
     records = read_runs(runs)
@@ -360,6 +411,11 @@ def traps(
     if output:
         checkpoint.write_file(output, gallery.page(found, versions, output).encode())
         console.print(f"Written: {output}", soft_wrap=True)
+
+
+def _pythons(paddle, tensorflow):
+    """The interpreters that were named, by framework."""
+    return {name: str(python) for name, python in (("paddle", paddle), ("tensorflow", tensorflow)) if python}
 
 
 def _stderr():

@@ -1,17 +1,16 @@
 """A certificate for people: a table in the terminal, a page for the browser."""
 
-import io
 import json
 import math
 from pathlib import Path
 
-import jinja2
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from rich.table import Table
 
-from tandem import checkpoint, traps
+from tandem import checkpoint, pages, traps
 from tandem.certificate import BACKWARD
+from tandem.pages import number
 
 
 def save(certificate, folder):
@@ -80,22 +79,10 @@ def tolerance(certificate):
     return max(certificate.tolerances.values())
 
 
-def number(error):
-    """An error, short; None stands for what is no number."""
-    return "-" if error is None else "0" if error == 0 else f"{error:.1e}"
-
-
 def to_html(certificate):
-    """The page: one file, without scripts, that needs nothing else."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters["number"] = number
-    return environment.get_template("certificate.html").render(
+    """The page: see tandem/pages.py."""
+    return pages.render(
+        "certificate.html",
         certificate=certificate,
         tolerance=tolerance(certificate),
         first=certificate.first and first_difference(certificate.first),
@@ -114,7 +101,7 @@ def _draw_errors(certificate):
             axes.semilogy(range(len(errors)), errors, ".--" if phase in BACKWARD else ".-", label=phase, lw=1)
     axes.axhline(tolerance(certificate), color="black", lw=1, ls=":", label="tolerance")
     axes.set(xlabel="step", ylabel="worst error")
-    return _to_svg(figure, axes)
+    return _to_svg(figure, axes, "The worst error of each phase at every step")
 
 
 def _draw_free_run(certificate):
@@ -126,13 +113,11 @@ def _draw_free_run(certificate):
     ):
         axes.semilogy([step[key] or math.nan for step in certificate.free_run], ".-", label=label, lw=1)
     axes.set(xlabel="step", ylabel="largest error of a weight")
-    return _to_svg(figure, axes)
+    return _to_svg(figure, axes, "How far a free run drifts apart, step by step")
 
 
-def _to_svg(figure, axes):
+def _to_svg(figure, axes, title):
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
-    text = io.StringIO()
-    figure.savefig(text, format="svg", metadata={"Date": None})
-    return text.getvalue()[text.getvalue().index("<svg") :]
+    return pages.to_svg(figure, title)

@@ -134,9 +134,9 @@ class Run:
                 last = self.batch == self.steps_per_epoch
                 if last or self.step == 1 or self.batch % settings.log_period == 0:
                     self._collect(pending)
-                    speed = images / (time.monotonic() - started)
-                    report(speed=speed)
-                    self._log(learning_rate, speed)
+                    seconds = time.monotonic() - started
+                    report(speed=images / seconds)
+                    self._log(learning_rate, images, seconds)
                     started, images = time.monotonic(), 0
                 if not last and stop.is_set:
                     self._collect(pending)
@@ -168,7 +168,7 @@ class Run:
         if not math.isfinite(self.epoch_sums[0]):
             raise UserError(f"training: the loss is not finite at step {self.step}; {LOWER}")
 
-    def _log(self, learning_rate, speed):
+    def _log(self, learning_rate, images, seconds):
         window = _averages(self.window_sums)
         self.window_sums = np.zeros(4)
         record = {
@@ -178,7 +178,8 @@ class Run:
             "step": self.step,
             "position": self.step / self.steps_per_epoch,
         }
-        record |= window | {"learning_rate": learning_rate, "images_per_second": speed, "time": time.time()}
+        record |= window | {"learning_rate": learning_rate, "time": time.time()}
+        record |= {"images_per_second": images / seconds, "seconds": seconds}
         self.recorder.add(record)
         self.console.print(
             f"Pass {self.epoch + 1}, Batch {self.batch}, Cost {window['loss']:.6f}, Accuracy {window['accuracy']:.4f}"

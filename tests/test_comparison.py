@@ -1,62 +1,250 @@
+"""Comparisons: what may be said of given figures; one of a tiny network, whose page is opened in a real browser."""
+
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
 
 import pytest
-from rich.console import Console
+import yaml
 
-from tandem import comparison
+from tandem import comparison, comparison_report
+from tandem.certificate import Certificate
+from tandem.comparison import Comparison, difference, verdicts
 from tandem.errors import UserError
-from tandem.plots import draw_curves
+from tandem.workers import FRAMEWORKS, ROOT
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+SETTINGS = {
+    "network": {"name": "se_resnext", "num_block": 1, "depth": 3, "cardinality": 2, "out_dims": [4, 8]},
+    "data": {"source": "digits", "image_size": 9},
+    "schedule": {"name": "constant"},
+    "epochs": 2,
+    "batch_size": 128,
+    "threads": 1,
+}
+AVERAGES = {"loss": 1.0, "top5": 0.9}
 
 
-def write_run(folder, loss):
-    folder.mkdir()
-    averages = {"loss": loss, "accuracy": 0.5, "top5": 0.9}
-    records = [
-        {"kind": "batch", "framework": "paddle", "epoch": 1, "step": step, "position": step / 2, **averages}
-        for step in (1, 2)
+def a_run(framework, seed, accuracies, epoch_seconds):
+    """As `read_run` gives it: a run that tested at `accuracies` after its epochs."""
+    epochs = [
+        {
+            "seconds": (number + 1) * epoch_seconds,
+            "train": AVERAGES | {"accuracy": 0.5},
+            "test": AVERAGES | {"accuracy": accuracy},
+        }
+        for number, accuracy in enumerate(accuracies)
     ]
-    records = [record | {"images_per_second": 1000.0 * record["step"]} for record in records]
-    records.append({"kind": "epoch", "epoch": 1, "step": 2, "train": averages, "test": averages | {"loss": loss / 2}})
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    figures = {"test": accuracies[-1], "test_loss": 1.0, "train_loss": 1.0, "epoch_seconds": epoch_seconds}
+    figures |= {"images_per_second": 1000 / epoch_seconds, "peak_memory": 10**9}
+    return {"framework": framework, "seed": seed, "epochs": epochs, "figures": figures}
 
 
-@pytest.fixture
-def runs(tmp_path):
-    write_run(tmp_path / "one", 2.0)
-    write_run(tmp_path / "two", 1.5)
-    return comparison.read_runs([tmp_path / "one", tmp_path / "two"])
+def a_comparison(runs, failed=False):
+    certificate = Certificate("x", {"precision": "float64"}, 10, 4, {"forward": 1e-10, "backward": 1e-10}, "", "", {})
+    if failed:
+        certificate.first = {"step": 0, "phase": "logits", "name": "logits", "layer": "", "error": 1.0, "what": ""}
+    seeds = sorted({run["seed"] for run in runs})
+    machine = {"cpu": "a CPU", "cores": 2, "system": "a system"}
+    found = Comparison("x", SETTINGS, seeds, certificate, {}, "", machine, runs=runs)
+    if runs:
+        comparison._time_to_target(found)
+    return found
 
 
-def test_two_runs_side_by_side_with_their_difference(runs):
-    console = Console(width=120, record=True)
-    console.print(comparison.side_by_side(runs))
-    text = console.export_text()
-    rows = {line.split("│")[1].strip(): line.split("│")[2:5] for line in text.splitlines() if line.startswith("│")}
-    assert [cell.strip() for cell in rows["loss of the first step"]] == ["2.0000000", "1.5000000", "0.5000000"]
-    assert [cell.strip() for cell in rows["test loss, last epoch"]] == ["1.0000", "0.7500", "0.2500"]
-    assert rows["training images/s"][0].strip() == "2,000"  # the first log line is left out
+def test_one_seed_gives_no_verdict():
+    lines = verdicts(a_comparison([a_run("paddle", 0, [0.9], 9.0), a_run("tensorflow", 0, [0.2], 3.0)]))
+    assert len(lines) == 1 and lines[0].startswith("No verdict")
 
 
-def test_figures_that_only_one_run_has(runs):
-    runs["two"][-1]["test_ema"] = runs["two"][-1]["test"] | {"accuracy": 0.6}
-    console = Console(width=120, record=True)
-    console.print(comparison.side_by_side(runs))
-    text = console.export_text()
-    (row,) = (line.split("│")[2:5] for line in text.splitlines() if "test (EMA) accuracy, last epoch" in line)
-    assert [cell.strip() for cell in row] == ["-", "60.00%", "-"]
-    assert "flip" not in text
+@pytest.mark.parametrize(
+    ("paddle", "tensorflow", "verdict"),
+    [
+        ((0.900, 0.904, 0.902), (0.903, 0.901, 0.899), "no difference beyond that of the seeds"),
+        ((0.900, 0.904, 0.902), (0.953, 0.951, 0.949), "TensorFlow is ahead"),
+        ((0.953, 0.951, 0.949), (0.900, 0.904, 0.902), "Paddle is ahead"),
+        ((0.50, 0.90, 0.70), (0.80, 0.99, 0.91), "no difference beyond that of the seeds"),  # wide
+    ],
+)
+def test_accuracy_is_judged_by_its_spread(paddle, tensorflow, verdict):
+    runs = [a_run("paddle", seed, [accuracy], 9.0 + seed) for seed, accuracy in enumerate(paddle)]
+    runs += [a_run("tensorflow", seed, [accuracy], 3.0 + seed / 10) for seed, accuracy in enumerate(tensorflow)]
+    accuracy, speed, memory = verdicts(a_comparison(runs))
+    assert verdict in accuracy
+    assert "TensorFlow takes less" in speed
+    assert "no clear difference" in memory
 
 
-def test_the_picture_is_drawn(runs, tmp_path):
-    draw_curves(runs, tmp_path / "curves.png")
-    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+def test_the_interval_is_welchs():
+    # Variances of 2 from 2 values each: a standard error of the square root of 2, 2 degrees of freedom, t = 4.3027.
+    assert difference([1, 3], [0, 2]) == pytest.approx((1 - 4.3027 * 2**0.5, 1 + 4.3027 * 2**0.5), abs=1e-4)
+    assert difference([2, 2], [1, 1]) == (1, 1)
 
 
-def test_a_picture_that_cannot_be_written(runs, tmp_path):
-    with pytest.raises(UserError, match="cannot be written"):
-        draw_curves(runs, tmp_path / "missing" / "curves.png")
+def test_a_failed_certificate_is_in_every_verdict():
+    runs = [a_run(framework, seed, [0.5], 1.0 + seed) for framework in FRAMEWORKS for seed in (0, 1)]
+    assert verdicts(a_comparison(runs, failed=True))[0].startswith("These are two different networks")
 
 
-def test_a_folder_without_a_run(tmp_path):
-    with pytest.raises(UserError, match="holds no run with a finished epoch"):
-        comparison.read_runs([tmp_path])
+def test_time_to_what_every_run_reached():
+    runs = [a_run("paddle", 0, [0.3, 0.615, 0.60], 10.0), a_run("tensorflow", 0, [0.62, 0.7, 0.8], 5.0)]
+    found = a_comparison(runs)
+    assert found.target == 0.61
+    assert found.values("seconds_to_target") == {"paddle": [20.0], "tensorflow": [5.0]}
+
+
+def test_figures_show_mean_and_deviation():
+    runs = [a_run("paddle", seed, [accuracy], 2.0) for seed, accuracy in ((0, 0.90), (1, 0.92))]
+    runs += [a_run("tensorflow", seed, [0.5], 1.0) for seed in (0, 1)]
+    rows = dict(comparison_report.rows(a_comparison(runs)))
+    assert rows["test accuracy, last epoch"] == ["91.00% ± 1.41%", "50.00% ± 0.00%"]
+    assert rows["training until it tests at 50%, seconds"] == ["2 ± 0", "1 ± 0"]
+    assert "test (EMA) accuracy, last epoch" not in rows
+
+
+def run(*arguments):
+    command = [sys.executable, "-m", "tandem", "compare", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def compared(tmp_path_factory):
+    """A comparison of a tiny network: what the command said, its arguments, and its folder (with a space)."""
+    folder = tmp_path_factory.mktemp("compared")
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump(SETTINGS))
+    arguments = (path, "--output", folder / "of tiny")
+    ended = run(*arguments)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout, arguments, folder / "of tiny"
+
+
+def test_both_are_certified_trained_and_reported(compared):
+    said, _, folder = compared
+    assert "PASSED" in said and "No verdict" in said
+    report = json.loads((folder / "report.json").read_text())
+    assert report["certificate"]["passed"]
+    assert [run["framework"] for run in report["runs"]] == list(FRAMEWORKS)
+    for run in report["runs"]:
+        assert len(run["epochs"]) == 2
+        assert 0 < run["epochs"][0]["seconds"] < run["epochs"][1]["seconds"]
+        assert run["figures"]["peak_memory"] > 1e8
+    assert report["layers"]["paddle"] == report["layers"]["tensorflow"]
+    assert report["spread"]["test"]["paddle"] == {"mean": report["runs"][0]["figures"]["test"], "deviation": None}
+
+
+def test_the_page_tells_how_to_do_it_again(compared):
+    _, _, folder = compared
+    commands = json.loads((folder / "report.json").read_text())["commands"]
+    assert commands["paddle"] == "python se_resnext_fluid.py --framework paddle --config config.yaml -o seed=0"
+    assert commands["tensorflow"].startswith("python se_resnext_tensorflow.py --framework tensorflow")
+
+
+def test_finished_runs_are_not_trained_again(compared, monkeypatch):
+    _, _, folder = compared
+    monkeypatch.setattr(subprocess, "Popen", None)
+    for framework in FRAMEWORKS:
+        found = comparison.config.load(folder / "config.yaml")
+        comparison._train(folder, found, framework, 0, sys.executable, print)
+
+
+def test_other_settings_need_another_folder(compared):
+    _, (path, *output), _ = compared
+    ended = run(path, *output, "-o", "epochs=3")
+    assert ended.returncode == 2
+    assert "of tiny: holds a comparison with other settings" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_what_is_not_the_same_is_not_compared(monkeypatch, tmp_path, compared):
+    _, (path, *_), _ = compared
+    failed = a_comparison([], failed=True)
+    monkeypatch.setattr(comparison, "begin", lambda *arguments: failed)
+    monkeypatch.setattr(comparison, "run", None)
+    from tandem.__main__ import app
+
+    monkeypatch.setattr(sys, "argv", ["tandem", "compare", str(path), "--output", str(tmp_path)])
+    with pytest.raises(SystemExit) as ended:
+        app()
+    assert ended.value.code == 1
+    page = (tmp_path / "report.html").read_text()
+    assert "Not the same network" in page and "So they were not compared" in page
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_reaches_the_run_once_and_stops_the_comparison(monkeypatch, tmp_path, number):
+    """A stand-in for the training script says that it is there, waits for a signal, and says how many came."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        textwrap.dedent("""
+        import pathlib, signal, sys, time
+        folder = pathlib.Path(__file__).parent
+        came = []
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda number, frame: came.append(number))
+        (folder / "ready").touch()
+        deadline = time.monotonic() + 60
+        while not came and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(0.3)
+        (folder / "came").write_text(str(came))
+        sys.exit(130)
+        """)
+    )
+    monkeypatch.setattr(comparison, "_command", lambda *arguments: [str(script)])
+
+    def interrupt():
+        while not (tmp_path / "ready").exists():
+            time.sleep(0.05)
+        os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    settings = comparison.config.check(SETTINGS, "test")
+    with pytest.raises(comparison.Stopped):
+        comparison._train(tmp_path, settings, "paddle", 0, sys.executable, lambda line: None)
+    thread.join()
+    assert (tmp_path / "came").read_text() == str([int(number)])
+
+
+def test_a_failed_run_is_one_line(monkeypatch, tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("raise SystemExit(3)")
+    monkeypatch.setattr(comparison, "_command", lambda *arguments: [str(script)])
+    settings = comparison.config.check(SETTINGS, "test")
+    with pytest.raises(UserError, match=r"paddle-seed0: training in paddle failed \(exit code 3\)"):
+        comparison._train(tmp_path, settings, "paddle", 0, sys.executable, lambda line: None)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
+@pytest.mark.parametrize("page", ["report.html", "certificate/certificate.html"])
+def test_the_page_in_a_browser(compared, page):
+    from playwright.sync_api import sync_playwright
+
+    _, _, folder = compared
+    address = (folder / page).as_uri()
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        shown = browser.new_page(viewport={"width": 1100, "height": 900})
+        said, asked = [], []
+        shown.on("console", lambda message: said.append(message.text))
+        shown.on("pageerror", lambda error: said.append(str(error)))
+        shown.on("request", lambda request: asked.append(request.url))
+        shown.goto(address)
+        pictures = shown.locator("svg").all()
+        boxes = [picture.bounding_box() for picture in pictures]
+        lines = [picture.locator("path").count() for picture in pictures]
+        width = shown.evaluate("document.documentElement.scrollWidth")
+        browser.close()
+    assert said == []
+    assert asked == [address]  # and nothing else, not even for a picture
+    assert len(boxes) == 2
+    assert all(box["width"] > 600 and box["height"] > 150 for box in boxes)
+    assert min(lines) > 10
+    assert width <= 1100

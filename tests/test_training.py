@@ -124,7 +124,11 @@ def train(folder, resume=False, **changes):
 def figures(folder):
     """All records without what differs in every run."""
     return [
-        {name: value for name, value in record.items() if name not in ("time", "images_per_second", "peak_memory")}
+        {
+            name: value
+            for name, value in record.items()
+            if name not in ("time", "seconds", "images_per_second", "peak_memory")
+        }
         for record in read_metrics(folder / "metrics.jsonl")
     ]
 

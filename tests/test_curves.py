@@ -1,0 +1,62 @@
+import json
+
+import pytest
+from rich.console import Console
+
+from tandem import curves
+from tandem.errors import UserError
+from tandem.plots import draw_curves
+
+
+def write_run(folder, loss):
+    folder.mkdir()
+    averages = {"loss": loss, "accuracy": 0.5, "top5": 0.9}
+    records = [
+        {"kind": "batch", "framework": "paddle", "epoch": 1, "step": step, "position": step / 2, **averages}
+        for step in (1, 2)
+    ]
+    records = [record | {"images_per_second": 1000.0 * record["step"]} for record in records]
+    records.append({"kind": "epoch", "epoch": 1, "step": 2, "train": averages, "test": averages | {"loss": loss / 2}})
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+@pytest.fixture
+def runs(tmp_path):
+    write_run(tmp_path / "one", 2.0)
+    write_run(tmp_path / "two", 1.5)
+    return curves.read_runs([tmp_path / "one", tmp_path / "two"])
+
+
+def test_two_runs_side_by_side_with_their_difference(runs):
+    console = Console(width=120, record=True)
+    console.print(curves.side_by_side(runs))
+    text = console.export_text()
+    rows = {line.split("│")[1].strip(): line.split("│")[2:5] for line in text.splitlines() if line.startswith("│")}
+    assert [cell.strip() for cell in rows["loss of the first step"]] == ["2.0000000", "1.5000000", "0.5000000"]
+    assert [cell.strip() for cell in rows["test loss, last epoch"]] == ["1.0000", "0.7500", "0.2500"]
+    assert rows["training images/s"][0].strip() == "2,000"  # the first log line is left out
+
+
+def test_figures_that_only_one_run_has(runs):
+    runs["two"][-1]["test_ema"] = runs["two"][-1]["test"] | {"accuracy": 0.6}
+    console = Console(width=120, record=True)
+    console.print(curves.side_by_side(runs))
+    text = console.export_text()
+    (row,) = (line.split("│")[2:5] for line in text.splitlines() if "test (EMA) accuracy, last epoch" in line)
+    assert [cell.strip() for cell in row] == ["-", "60.00%", "-"]
+    assert "flip" not in text
+
+
+def test_the_picture_is_drawn(runs, tmp_path):
+    draw_curves(runs, tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_picture_that_cannot_be_written(runs, tmp_path):
+    with pytest.raises(UserError, match="cannot be written"):
+        draw_curves(runs, tmp_path / "missing" / "curves.png")
+
+
+def test_a_folder_without_a_run(tmp_path):
+    with pytest.raises(UserError, match="holds no run with a finished epoch"):
+        curves.read_runs([tmp_path])
