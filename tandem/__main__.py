@@ -228,7 +228,9 @@ def evaluate(
     framework: ThisFramework = None,
     override: ThisOverride = None,
     averaged: Averaged = False,
-    output: Annotated[Path | None, typer.Option(help="The folder to write to. Default: evaluation/NAME.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="The folder to write to. Default: evaluation/NAME-FRAMEWORK.")
+    ] = None,
 ):
     """Test a checkpoint: accuracy, top-5, loss, a table of the classes, the confusion matrix, the worst mistakes."""
     from rich.console import Console
@@ -239,7 +241,7 @@ def evaluate(
 
     console, stderr = Console(highlight=False, markup=False), _stderr()
     classifier = Classifier(source, framework, override, averaged, lambda line: stderr.print(f"warning: {line}"))
-    folder = output or Path("evaluation", classifier.name)
+    folder = output or Path("evaluation", "-".join([classifier.name, classifier.framework, *["ema"] * averaged]))
     checkpoint.check_folder(folder)
     split = classifier.dataset().test
     with Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
