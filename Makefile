@@ -17,7 +17,7 @@ test: .venv/requirements-dev.txt
 	$(BIN)/python -m pytest
 
 # The copy of a requirements file in .venv says that it has been installed as it is now.
-.venv/%.txt: %.txt requirements-common.txt requirements.txt
+.venv/%.txt: %.txt requirements-common.txt requirements.txt requirements-export.txt
 	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "Python 3.11 to 3.13 is needed, not " + sys.version.split()[0] + ": make $(MAKECMDGOALS) PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $<

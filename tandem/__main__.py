@@ -260,8 +260,39 @@ def evaluate(
 
 
 @app.command()
-def classify(
+def export(
     source: Checkpoint,
+    kind: Annotated[
+        str, typer.Option("--format", metavar="FORMAT", help="onnx; saved_model, TensorFlow's; or paddle, its own.")
+    ],
+    framework: ThisFramework = None,
+    override: ThisOverride = None,
+    averaged: Averaged = False,
+    output: Annotated[
+        Path | None, typer.Option(help="Where to. Default: exported/NAME.onnx, or the folder exported/NAME-FORMAT.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a model that is there.")] = False,
+):
+    """Write a checkpoint's network, preprocessing inside, for use without Tandem; check that it computes the same.
+
+    Input: images, uint8 [batch, 3, H, W]. Output: logits, float32 [batch, classes].
+    """
+    from rich.console import Console
+
+    from tandem.export import export
+
+    console, stderr = Console(highlight=False, markup=False, soft_wrap=True), _stderr()
+    path, error = export(
+        source, kind, framework, override, averaged, output, force, lambda line: stderr.print(f"warning: {line}")
+    )
+    console.print(f"{path}: logits differ from the engine's by {error:.1e} of the largest")
+
+
+@app.command()
+def classify(
+    source: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="A checkpoint, a run folder, or an exported .onnx.")
+    ],
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Image files, or folders of them.")],
     framework: ThisFramework = None,
     override: ThisOverride = None,
@@ -272,11 +303,17 @@ def classify(
     """Tell what is in images of any size and mode: the likeliest classes and their probabilities."""
     import json
 
-    from tandem.inference import Classifier, image_files
+    from tandem.errors import UserError
+    from tandem.inference import Classifier, OnnxClassifier, image_files
 
     stderr = _stderr()
     files = image_files(images)
-    classifier = Classifier(source, framework, override, averaged, lambda line: stderr.print(f"warning: {line}"))
+    if source.suffix.lower() != ".onnx":
+        classifier = Classifier(source, framework, override, averaged, lambda line: stderr.print(f"warning: {line}"))
+    elif framework or override or averaged:
+        raise UserError(f"{source}: an exported model is as it is; leave out --framework, -o and --ema")
+    else:
+        classifier = OnnxClassifier(source)
     found = []
     for path, classes in classifier.classify(files, top):
         if as_json:
@@ -284,8 +321,8 @@ def classify(
         else:
             print(f"{path}: {', '.join(f'{name} {part:.2%}' for name, part in classes)}")
     if as_json:
-        about = {"checkpoint": str(classifier.path), "framework": classifier.framework, "averaged": averaged}
-        print(json.dumps({**about, "images": found}, indent=2))
+        about = {"checkpoint": str(classifier.path), "framework": classifier.framework}
+        print(json.dumps({**about, "averaged": classifier.averaged, "images": found}, indent=2))
 
 
 @app.command()

@@ -5,6 +5,7 @@ Each variable is left alone where the user has set it.
 
 import contextlib
 import os
+import sys
 import warnings
 from pathlib import Path
 
@@ -35,12 +36,16 @@ def peak_memory():
 
 @contextlib.contextmanager
 def quiet():
-    """Drop what is written to stderr, by native code too: both frameworks greet as they load."""
-    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    """Drop what is written to stdout and stderr, by native code too: both frameworks greet as they load."""
+    sys.stdout.flush()  # what waits there is not dropped
+    kept, nowhere = [os.dup(1), os.dup(2)], os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
     try:
         yield
     finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
+        sys.stdout.flush()
+        for number, descriptor in enumerate(kept, 1):
+            os.dup2(descriptor, number)
+            os.close(descriptor)
         os.close(nowhere)

@@ -1,21 +1,50 @@
 """A checkpoint at work: its network in either framework, on images of any kind, preprocessed as in training.
 
-One process loads one framework only.
+One process loads one framework only. What `export` made of a checkpoint works in onnxruntime, with neither.
 """
 
 import functools
 import importlib
+import importlib.util
+import json
+import textwrap
 from pathlib import Path
 
 import numpy as np
 from scipy.special import softmax
 
 import data_utils
-from tandem import checkpoint, config, state
+from tandem import checkpoint, config, environment, state
 from tandem.errors import UserError
 
 
-class Classifier:
+class Predictor:
+    """What tells the class of an image: has `predict`, `class_names`, `image_size` and `batch_size`."""
+
+    def logits(self, images, report=lambda done: None):
+        """The logits of `images`, uint8 [N, 3, H, W], as float64 [N, classes]; `report` is told how many are done."""
+        size, found = self.batch_size, []
+        for start in range(0, len(images), size):
+            found.append(self.predict(images[start : start + size]).astype(np.float64))
+            report(min(start + size, len(images)))
+        return np.concatenate(found)
+
+    def classify(self, paths, top=5):
+        """For each image file of `paths`, in turn: (path, [(class name, probability), ...]), the `top` likeliest first.
+
+        Raises:
+            UserError: one is no image.
+        """
+        size = self.image_size
+        for start in range(0, len(paths), self.batch_size):
+            some = paths[start : start + self.batch_size]
+            images = np.stack([data_utils.read_image(path, size) for path in some])
+            for path, row in zip(some, softmax(self.logits(images), axis=1), strict=True):
+                best = np.argsort(-row, kind="stable")[:top]
+                yield path, [(self.class_names[label], float(row[label])) for label in best]
+
+
+class Classifier(Predictor):
     """The network of a checkpoint in one framework.
 
     The framework is loaded, and the network built, at the first use: bad input shows before.
@@ -35,6 +64,8 @@ class Classifier:
         framework, averaged: as above.
         has_averages: whether it holds averages.
         class_names: in the order of the labels.
+        image_size: height and width, in pixels.
+        batch_size: how many images `logits` computes at once.
         weights: weights and statistics, by canonical name (tandem/state.py).
 
     Raises:
@@ -58,6 +89,7 @@ class Classifier:
         if settings.data.image_size != size:
             raise UserError(f"-o data.image_size={settings.data.image_size}: {self.path} was trained on {size} pixels")
         self.settings = settings.model_copy(update={"ema_decay": None})  # the engine need not hold averages, too
+        self.image_size, self.batch_size = size, settings.batch_size
         self._preprocessing = arrays["preprocessing/mean"], arrays["preprocessing/deviation"]
         kept = {name.removeprefix("ema/"): array for name, array in arrays.items() if name.startswith("ema/")}
         self.weights = kept if averaged else {name: array for name, array in arrays.items() if "/" not in name}
@@ -77,27 +109,9 @@ class Classifier:
         engine.load_state({**engine.state(), **self.weights}, str(self.path))
         return engine
 
-    def logits(self, images, report=lambda done: None):
-        """The logits of `images`, uint8 [N, 3, H, W], as float64 [N, classes]; `report` is told how many are done."""
-        size, found = self.settings.batch_size, []
-        for start in range(0, len(images), size):
-            found.append(self.engine.predict(images[start : start + size]).astype(np.float64))
-            report(min(start + size, len(images)))
-        return np.concatenate(found)
-
-    def classify(self, paths, top=5):
-        """For each image file of `paths`, in turn: (path, [(class name, probability), ...]), the `top` likeliest first.
-
-        Raises:
-            UserError: one is no image.
-        """
-        size = self.settings.data.image_size
-        for start in range(0, len(paths), self.settings.batch_size):
-            some = paths[start : start + self.settings.batch_size]
-            images = np.stack([data_utils.read_image(path, size) for path in some])
-            for path, row in zip(some, softmax(self.logits(images), axis=1), strict=True):
-                best = np.argsort(-row, kind="stable")[:top]
-                yield path, [(self.class_names[label], float(row[label])) for label in best]
+    def predict(self, images):
+        """The logits of `images`, uint8 [B, 3, H, W], as float [B, classes]."""
+        return self.engine.predict(images)
 
     def activations(self, image):
         """What each named layer makes of `image`, uint8 [3, H, W]: by name, in the order in which they compute.
@@ -126,6 +140,59 @@ class Classifier:
                 "use the data it was made with: -o data.directory=..."
             )
         return data
+
+
+class OnnxClassifier(Predictor):
+    """An .onnx that `tandem.export` wrote, in onnxruntime.
+
+    Attributes:
+        path: the file.
+        framework: "onnxruntime".
+        averaged: whether its weights are averages.
+        class_names, image_size, batch_size: as of `Classifier`.
+
+    Raises:
+        UserError: onnxruntime is not installed, or the file is not there, damaged, or of another origin.
+    """
+
+    framework = "onnxruntime"
+    batch_size = 64
+
+    def __init__(self, path):
+        require(str(path), "onnxruntime")
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise UserError(f"{path}: no such file; check the path")
+        with environment.quiet():
+            import onnxruntime
+        try:
+            with environment.quiet():
+                self._session = onnxruntime.InferenceSession(self.path)
+        except Exception as error:  # a damaged file may raise almost anything
+            reason = textwrap.shorten(str(error), 100)
+            raise UserError(f"{path}: damaged or not an ONNX model ({reason}); export it again") from error
+        about = self._session.get_modelmeta().custom_metadata_map
+        values = [value.name for value in (*self._session.get_inputs(), *self._session.get_outputs())]
+        if values != ["images", "logits"] or "class_names" not in about:
+            raise UserError(f"{path}: an ONNX model, but not one of Tandem's; make one with python -m tandem export")
+        self.class_names = tuple(json.loads(about["class_names"]))
+        self.image_size = json.loads(about["image_size"])
+        self.averaged = json.loads(about["averaged"])
+
+    def predict(self, images):
+        """The logits of `images`, uint8 [B, 3, H, W], as float32 [B, classes]."""
+        return self._session.run(["logits"], {"images": images})[0]
+
+
+def require(what, *packages):
+    """Check that `packages`, which `what` needs, are installed.
+
+    Raises:
+        UserError: one is not.
+    """
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise UserError(f"{what} needs {package}, which is not installed; pip install -r requirements-export.txt")
 
 
 def image_files(paths):

@@ -54,7 +54,7 @@ def grouped_conv2d(x, weight, stride, padding, groups):
     cuDNN has grouped convolutions on a GPU. Paddle's CPU kernel (paddle/phi/kernels/impl/conv_kernel_impl.h) makes one
     matrix product an image and a group, too small to share out; so there each thread convolves images of its own.
     """
-    parts = min(_threads, x.shape[0])
+    parts = min(_threads, x.shape[0]) if paddle.in_dynamic_mode() else 1  # a traced graph stays one operator
     if groups == 1 or parts == 1 or x.place.is_gpu_place():
         return F.conv2d(x, weight, bias=None, stride=stride, padding=padding, groups=groups)
     return _ConvolutionInParts.apply(x, weight, stride, padding, groups, parts)
