@@ -1,17 +1,30 @@
-"""How fast Tandem's training step is, against each framework's own high-level loop on a straightforward network.
+"""How fast each network computes in each framework, what that is of what the machine can, and against stock loops.
 
-What is compared, each in a process of its own, in turn, so that a noisy hour is noisy for all:
+What is measured, each in a process of its own, in turn, so that a noisy hour is noisy for all:
 
-    tandem          the engine's training step on batches of uint8 images
-    stock           the network of stock_*.py in Keras' `fit` or Paddle's `Model.fit`, for a user who sets nothing
+    tandem          the engine: `forward`, from uint8 images to logits in evaluation mode; then `training`, a step of
+                    forward, backward, update and metrics
+    stock           training in the framework's own high-level loop, Keras' `fit` or Paddle's `Model.fit`, for a user
+                    who sets nothing; in float32 only
     stock_settings  the same, with the threads, variables and kernels that Tandem chooses: the rest is the network
+    device          what the device refuses, and its ceiling: the largest product of matrices per second
+    copy, pipeline  bytes copied, and images cropped and flipped, per second: memory and loader apart from compute
 
-A step is forward, backward, update and metrics. Batches lie ready in memory on both sides; Keras' time has their
-fetching in it (next to nothing on a CPU), and Tandem's their normalisation, which is done beforehand for the stock
-loops. All compute in float32, on the same device.
+The stock loops train SE-ResNeXt as the article writes it, branch by branch (stock_*.py). Every other network has no
+merged branches to compare with, so they train what Tandem's builder returns, which is a real paddle.nn.Layer or
+keras.Model; Tandem's dropout is ordinary dropout there.
+
+Batches lie ready in memory on both sides; Keras' time has their fetching in it (next to nothing on a CPU), and Tandem's
+their normalisation, which is done beforehand for the stock loops. All run on the same device.
+
+GFLOP/s are those that the network needs, whatever the framework computes: for an image forward 2 for each multiply-add
+of convolutions and products with weights (`tandem.summary`), and 3 times that for training, whose backward pass makes
+one product for the gradient of the weights and one for that of the inputs, each as large as the forward's.
 """
 
+import functools
 import importlib
+import itertools
 import json
 import os
 import platform
@@ -19,88 +32,193 @@ import statistics
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from rich import box
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 import data_utils
-from tandem import config
+from tandem import config, networks
 from tandem.errors import UserError
 
 ROOT = Path(__file__).parent.parent
-CONFIGS = (ROOT / "configs" / "se_resnext_small.yaml", ROOT / "configs" / "se_resnext.yaml")
+CONFIGS = (ROOT / "configs" / "resnet20_short.yaml", ROOT / "configs" / "se_resnext_small.yaml")
 FRAMEWORKS = ("paddle", "tensorflow")
-VARIANTS = ("tandem", "stock", "stock_settings")
-WARM_UP = 2  # steps in which memory is allocated and graphs are compiled
+STOCK = ("stock", "stock_settings")
+BURN_IN = 2  # steps in which memory is allocated and graphs are compiled
 NUM_CLASSES = 10
 
+PASSES = {"forward": 1, "training": 3, "stock": 3, "stock_settings": 3}
+"""What is timed, and how many times the operations of a forward pass it takes."""
+
+CONVENTIONS = {
+    "images_per_second": "batch size / median seconds of a step",
+    "gigaflops_per_second": "images/s x 2 x multiply-adds of an image's forward pass / 1e9; for training 3 times that",
+    "share_of_ceiling": "of the best matrix product in this precision, in either framework, on all cores or the GPU",
+    "peak_memory": "bytes; on a CPU of the whole process, the framework's libraries included",
+    "copy_gigabytes_per_second": "host memory, all cores, bytes read plus bytes written / 1e9",
+}
+
+NAMES = {"paddle": ("Paddle", "Paddle fit"), "tensorflow": ("TensorFlow", "Keras fit")}
+"""Each framework's name, and its stock loop's."""
+
 # The stock loops know nothing of these keys of a config, so Tandem must not gain or lose by them.
-EQUAL = ("precision=float32", "device=auto", "threads=0")
+EQUAL = ("device=auto", "threads=0", "label_smoothing=0", "ema_decay=null", "data.augmentation.mixup=0")
 
 # What Tandem sets, or Paddle for whatever comes after it: each process starts without.
 VARIABLES = ("TF_ENABLE_ONEDNN_OPTS", "TF_CPP_MIN_LOG_LEVEL", "MKL_DEBUG_CPU_TYPE", "OMP_NUM_THREADS")
 
 
-def benchmark(paths, frameworks, batch_size, steps, rounds, console):
-    """Measure every config of `paths` in every one of `frameworks`, and the input pipeline alone.
+def benchmark(paths, frameworks, batch_sizes, precisions, steps, rounds, stock, console):
+    """Measure every config in every framework, batch size and precision; the machine's ceiling; the input pipeline.
 
     Args:
         paths: YAML files.
         frameworks: of `FRAMEWORKS`.
-        batch_size: images in a step, for all configs.
-        steps: how many are measured in a process, after `WARM_UP` others.
-        rounds: how many processes measure each variant; the median is over all their steps.
-        console: a rich Console for the progress bar.
+        batch_sizes: images in a step.
+        precisions: of config's; what a framework refuses on this device becomes a result that says so.
+        steps: how many are measured in a process, after `BURN_IN` others.
+        rounds: how many processes measure each variant; figures are over all their steps.
+        stock: whether to measure the stock loops, which compute in float32 only.
+        console: a rich Console for the progress bar, and for a line as soon as each thing has been measured.
 
     Returns:
-        A dict for JSON: `machine`, `batch_size`, `steps`, `rounds`; `results`, one for each config and framework, with
-        the `seconds` of every step and the median `images_per_second` of each variant, and the `speedup` of Tandem over
-        the others; `pipeline`, augmented images/s on one core.
+        A dict for JSON: `machine`, `steps`, `rounds`, `burn_in`, `conventions`; `devices`, what `measure_device`
+        returns, by framework; `ceiling`, GFLOP/s by precision; `copy` and `pipeline`; and `results`, each with its
+        `config`, `framework`, `batch_size` and `precision`, and either `refused`, the reason, or `multiply_adds` of an
+        image, `forward`, `training` and perhaps those of `STOCK`, as `figure` returns them, and the `speedup` of
+        Tandem's training over the latter.
 
     Raises:
         UserError: a config is wrong, or a measurement failed.
     """
-    overrides = [f"batch_size={batch_size}", *EQUAL]
-    settings = {str(path): config.load(path, overrides).model_dump(mode="json") for path in paths}
+    cases = [
+        (str(path), framework, config.load(path, [f"batch_size={batch_size}", f"precision={precision}", *EQUAL]))
+        for path, batch_size, precision, framework in itertools.product(paths, batch_sizes, precisions, frameworks)
+    ]
+    variants = {precision: ("tandem", *(STOCK if stock and precision == "float32" else ())) for precision in precisions}
+    first = cases[0][2].model_dump(mode="json")
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    versions, results = {}, []
     with Progress(*columns, console=console, transient=True) as progress:
-        total = len(settings) * len(frameworks) * rounds * len(VARIANTS) + 1
-        bar = progress.add_task("input pipeline", total=total)
+        bar = progress.add_task("input pipeline", total=None)
         pipeline = measure("pipeline")
-        for path, values in settings.items():
-            for framework in frameworks:
-                seconds = {variant: [] for variant in VARIANTS}
-                for _ in range(rounds):
-                    for variant in VARIANTS:
-                        progress.update(bar, advance=1, description=f"{Path(path).stem} {framework} {variant}")
-                        measured = measure("steps", variant=variant, framework=framework, settings=values, steps=steps)
-                        seconds[variant] += measured["seconds"]
-                        versions[framework] = measured["version"]
-                results.append({"config": path, "framework": framework} | _compare(seconds, batch_size))
+        progress.update(bar, description="ceiling")
+        copy = measure("copy")
+        devices = {
+            framework: measure("device", framework=framework, settings=first, precisions=precisions)
+            for framework in frameworks
+        }
+        ceilings = {}
+        for device in devices.values():
+            for precision, speed in device["gigaflops_per_second"].items():
+                ceilings[precision] = max(speed, ceilings.get(precision, 0))
+        possible = [case for case in cases if case[2].precision not in devices[case[1]]["refused"]]
+        progress.reset(bar, total=rounds * sum(len(variants[settings.precision]) for _, _, settings in possible))
+        results = []
+        for path, framework, settings in cases:
+            result = {
+                "config": path,
+                "framework": framework,
+                "batch_size": settings.batch_size,
+                "precision": settings.precision,
+            }
+            results.append(result)
+            if settings.precision in devices[framework]["refused"]:
+                result["refused"] = devices[framework]["refused"][settings.precision]
+                console.print(f"{title(result)}, {framework}: refused", soft_wrap=True, highlight=False)
+                continue
+            measured = {variant: [] for variant in variants[settings.precision]}
+            for _ in range(rounds):
+                for variant, found in measured.items():
+                    progress.update(bar, description=f"{title(result)}, {framework}: {variant}")
+                    values = settings.model_dump(mode="json")
+                    found.append(measure(variant, framework=framework, settings=values, steps=steps))
+                    progress.advance(bar)
+            result |= summarize(measured, settings, ceilings[settings.precision])
+            for what in PASSES:
+                if what in result:
+                    console.print(
+                        f"{title(result)}, {framework}: {time_line(what, result[what])}",
+                        soft_wrap=True,
+                        highlight=False,
+                    )
     return {
-        "machine": machine() | {"versions": {"numpy": np.__version__} | versions},
-        "batch_size": batch_size,
+        "machine": machine(),
         "steps": steps,
         "rounds": rounds,
-        "results": results,
+        "burn_in": BURN_IN,
+        "conventions": CONVENTIONS,
+        "devices": devices,
+        "ceiling": ceilings,
+        "copy": copy,
         "pipeline": pipeline,
+        "results": results,
     }
 
 
-def _compare(seconds, batch_size):
-    medians = {variant: statistics.median(times) for variant, times in seconds.items()}
+def summarize(measured, settings, ceiling):
+    """The figures of a result.
+
+    Args:
+        measured: what `measure_tandem` and `measure_stock` returned in each round, by variant.
+        settings: the `Config` that was measured.
+        ceiling: GFLOP/s.
+
+    Returns:
+        `multiply_adds`, what `figure` returns of each of `PASSES` that was measured, and `speedup`.
+    """
+    multiply_adds = measured["tandem"][0]["multiply_adds"]
+    timed = {what: [found[what] for found in measured["tandem"]] for what in ("forward", "training")}
+    timed |= {variant: measured[variant] for variant in STOCK if variant in measured}
+    figures = {
+        what: figure(found, settings.batch_size, 2 * PASSES[what] * multiply_adds, ceiling)
+        for what, found in timed.items()
+    }
+    speeds = {what: of["images_per_second"] for what, of in figures.items()}
+    speedup = {variant: speeds["training"] / speeds[variant] for variant in STOCK if variant in speeds}
+    return {"multiply_adds": multiply_adds, **figures, "speedup": speedup}
+
+
+def figure(found, batch_size, operations, ceiling):
+    """What the `seconds` of steps come to; conventions: `CONVENTIONS`.
+
+    Args:
+        found: of each round a dict with the `seconds` of its steps, and perhaps `peak_memory` in bytes.
+        batch_size: images in a step.
+        operations: floating-point operations that an image needs.
+        ceiling: GFLOP/s.
+    """
+    seconds = [second for part in found for second in part["seconds"]]
+    speed = batch_size / statistics.median(seconds)
+    peaks = [part["peak_memory"] for part in found if part.get("peak_memory")]
     return {
         "seconds": seconds,
-        "images_per_second": {variant: batch_size / median for variant, median in medians.items()},
-        "speedup": {variant: medians[variant] / medians["tandem"] for variant in VARIANTS[1:]},
+        "mean_milliseconds": 1000 * statistics.fmean(seconds),
+        "deviation_milliseconds": 1000 * statistics.pstdev(seconds),
+        "images_per_second": speed,
+        "gigaflops_per_second": operations * speed / 1e9,
+        "share_of_ceiling": operations * speed / 1e9 / ceiling,
+        "peak_memory": max(peaks, default=None),
     }
+
+
+def title(result):
+    """What was measured, without the framework."""
+    return f"{Path(result['config']).stem}, batch size {result['batch_size']}, {result['precision']}"
+
+
+def time_line(what, timed):
+    """A line such as the article's `time_tensorflow_run` prints."""
+    name = {"training": "forward-backward"}.get(what, what)
+    mean, deviation = (timed[f"{of}_milliseconds"] / 1000 for of in ("mean", "deviation"))
+    return f"{name} across {len(timed['seconds'])} steps, {mean:.3f} +/- {deviation:.3f} sec / batch"
 
 
 def machine():
-    """What the figures depend on: the CPU's model, the cores this process may use, system and Python."""
+    """What the figures depend on: the CPU's model, the cores this process may use, system, Python and NumPy."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -109,33 +227,79 @@ def machine():
         "cores": len(config.cores()),
         "system": platform.platform(),
         "python": platform.python_version(),
+        "numpy": np.__version__,
     }
 
 
 def describe(figures):
     """The machine and what was measured, in a line. Its threads are Tandem's; stock Paddle takes one."""
-    about = figures["machine"]
-    versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+    about, records = figures["machine"], {name: device["record"] for name, device in figures["devices"].items()}
+    gpus = sorted({record["name"] for record in records.values() if record["device"] == "gpu"})
+    versions = ", ".join(f"{name} {record['version']}" for name, record in records.items())
     return (
-        f"{about['cpu']}, {about['cores']} cores, a thread on each; Python {about['python']}, {versions}; float32, "
-        f"batch size {figures['batch_size']}, median of {figures['rounds']} x {figures['steps']} steps"
+        f"{', '.join([*gpus, about['cpu']])}, {about['cores']} cores, a thread on each; Python {about['python']}, "
+        f"numpy {about['numpy']}, {versions}; {figures['rounds']} x {figures['steps']} steps after {BURN_IN} others"
     )
 
 
-def table(figures):
-    """A rich Table of what `benchmark` returns: images/s, and how many times the stock loops' speed Tandem's is."""
-    shown = Table(
-        caption="images/s in training, and ratios; set up: stock with Tandem's settings", caption_justify="left"
+def tables(figures):
+    """Yield a rich Table for each config, batch size and precision of what `benchmark` returns."""
+    for name, results in itertools.groupby(figures["results"], title):
+        shown = Table(title=name, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=0)
+        shown.add_column("", width=19)
+        columns = ("ms a step", 16), ("images/s", 8), ("GFLOP/s", 7), ("of the\nceiling", 7), ("memory,\nGB", 7)
+        for heading, width in (*columns, ("Tandem\nis", 7)):  # 78 characters in all
+            shown.add_column(heading, justify="right", width=width)
+        for result in results:
+            if "refused" in result:
+                shown.add_row(label(result["framework"], "refused"))
+            for what in PASSES:
+                if what in result:
+                    shown.add_row(label(result["framework"], what), *_cells(result, what))
+            shown.add_section()
+        yield shown
+
+
+def label(framework, what):
+    """What was timed, as tables and charts name it."""
+    name, loop = NAMES[framework]
+    return {"stock": loop, "stock_settings": f"{loop}, set up"}.get(what, f"{name} {what}")
+
+
+def _cells(result, what):
+    of = result[what]
+    memory = of["peak_memory"]
+    return (
+        f"{of['mean_milliseconds']:,.1f} ± {of['deviation_milliseconds']:,.1f}",
+        f"{of['images_per_second']:,.1f}",
+        f"{of['gigaflops_per_second']:,.1f}",
+        f"{of['share_of_ceiling']:.0%}",
+        f"{memory / 1e9:.2f}" if memory else "",
+        f"{result['speedup'][what]:.2f} x" if what in STOCK else "",
     )
-    shown.add_column("config", no_wrap=True)
-    shown.add_column("framework", no_wrap=True)
-    for heading in ("Tandem", "stock", "set up", "Tandem\n/ stock", "Tandem\n/ set up"):
-        shown.add_column(heading, justify="right")
-    for result in figures["results"]:
-        speeds = [f"{result['images_per_second'][variant]:,.1f}" for variant in VARIANTS]
-        speedups = [f"{result['speedup'][variant]:.2f}" for variant in VARIANTS[1:]]
-        shown.add_row(Path(result["config"]).stem, result["framework"], *speeds, *speedups)
-    return shown
+
+
+def ceiling(figures):
+    """The best product of matrices in any framework measured, in a line."""
+    speeds = (f"{precision} {speed:,.0f} GFLOP/s" for precision, speed in figures["ceiling"].items())
+    return f"Ceiling, the best product of matrices in any framework measured: {', '.join(speeds) or 'none'}"
+
+
+def notes(figures):
+    """What the tables rest on, as lines of text."""
+    lines = [
+        f"{ceiling(figures)}. Copying in memory: {figures['copy']['gigabytes_per_second']:,.1f} GB/s read and written",
+        f"Input pipeline: {figures['pipeline']['images_per_second']:,.0f} augmented images/s on one core",
+        "Mean and deviation of a step; images/s and GFLOP/s by the median step. GFLOP/s: 2 a multiply-add of the "
+        "network, 3 times that in training. Memory: the most so far; on a CPU of the whole process",
+    ]
+    if any(variant in result for result in figures["results"] for variant in STOCK):
+        lines.append(
+            "Tandem is: its training's speed over this loop's. Set up: with Tandem's settings. Keras' fit and "
+            "Paddle's Model.fit train SE-ResNeXt as the article writes it, branch by branch, and other networks as "
+            "Tandem builds them"
+        )
+    return lines
 
 
 def clean_environment():
@@ -159,43 +323,113 @@ def measure(what, **arguments):
     )
     if ended.returncode:
         lines = ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"]
-        name = " ".join([what, *(arguments[key] for key in ("framework", "variant") if key in arguments)])
+        name = f"{what} {arguments.get('framework', '')}".strip()
         raise UserError(f"benchmark: measuring {name} failed ({lines[-1].strip()}); see to that, or leave it out")
     return json.loads(ended.stdout.splitlines()[-1])
 
 
-def measure_steps(variant, framework, settings, steps):
-    """The `seconds` of each of `steps` training steps, and the framework's `version`. In a process of its own.
+def measure_tandem(framework, settings, steps):
+    """The engine's forward passes and training steps. In a process of its own.
 
     Args:
-        variant: of `VARIANTS`.
+        framework: of `FRAMEWORKS`.
+        settings: a config as a dict.
+        steps: how many of each.
+
+    Returns:
+        `forward` and `training`: the `seconds` of each step and the `peak_memory` until then, in bytes or None; and
+        `multiply_adds`, of one image forward.
+    """
+    from tandem import summary
+
+    settings = config.check(settings, "benchmark")
+    split, mean, deviation = _data(settings, steps)
+    engine = importlib.import_module(f"tandem.engine_{framework}").Engine(settings, NUM_CLASSES, mean, deviation)
+    batches = list(data_utils.evaluation_batches(split, settings.batch_size))
+    rate = settings.optimizer.learning_rate
+    works = {  # forward comes first, so that the peak of its memory is its own
+        "forward": lambda step: engine.predict(batches[step].images),
+        "training": lambda step: engine.train_step(batches[step], rate, step).numpy(),
+    }
+    measured = {}
+    for what, work in works.items():
+        seconds = [_seconds(work, step) for step in range(BURN_IN + steps)]
+        measured[what] = {"seconds": seconds[BURN_IN:], "peak_memory": engine.peak_memory()}
+    rows = summary.describe(engine, settings.data.image_size)
+    return {**measured, "multiply_adds": summary.totals(rows)["multiply_adds"]}
+
+
+def measure_stock(framework, settings, steps, tandem_settings=False):
+    """The `seconds` of each of `steps` training steps in the framework's own loop. In a process of its own.
+
+    Args:
         framework: of `FRAMEWORKS`.
         settings: a config as a dict.
         steps: how many.
+        tandem_settings: whether with the threads, variables and kernels that Tandem chooses.
     """
     settings = config.check(settings, "benchmark")
-    count, size = (WARM_UP + steps) * settings.batch_size, settings.data.image_size
-    split = _random_images(count, size)
-    mean, deviation = data_utils.normalization(split.images, "channel")
-    if variant == "tandem":
-        engine = importlib.import_module(f"tandem.engine_{framework}").Engine(settings, NUM_CLASSES, mean, deviation)
-        seconds = []
-        for step, batch in enumerate(data_utils.evaluation_batches(split, settings.batch_size)):
-            started = time.monotonic()
-            engine.train_step(batch, settings.optimizer.learning_rate, step).numpy()
-            seconds.append(time.monotonic() - started)
-    else:
-        if variant == "stock_settings":
-            record = importlib.import_module(f"tandem.engine_{framework}").configure(settings)
-        stock = importlib.import_module(f"tandem.stock_{framework}")
+    split, mean, deviation = _data(settings, steps)
+    if tandem_settings:
+        record = importlib.import_module(f"tandem.engine_{framework}").configure(settings)
+    stock = importlib.import_module(f"tandem.stock_{framework}")
+    if settings.network.name == "se_resnext":
         model = stock.build(num_classes=NUM_CLASSES, **settings.network.model_dump(exclude={"name"}))
-        if variant == "stock_settings" and framework == "tensorflow":
-            # Keras compiles with XLA wherever a model says that it can be; Tandem does on a GPU only. On two cores of
-            # an EPYC a step of SE-ResNeXt small, batch 32, took Keras 0.48 s with XLA and 0.37 s without.
-            model.supports_jit = record["device"] == "gpu"
-        images = ((split.images - mean) / deviation).astype(np.float32)
-        seconds = stock.train(model, images, split.labels, settings.batch_size, **settings.optimizer.model_dump())
-    return {"seconds": seconds[WARM_UP:], "version": sys.modules[framework].__version__}
+    else:
+        # Tandem's layers set variables as they are imported. By now the framework has read its own, but for Paddle's
+        # MKL, which reads them at the first product.
+        variables = dict(os.environ)
+        model = networks.build(settings.network, framework, NUM_CLASSES)
+        os.environ.clear()
+        os.environ.update(variables)
+    if tandem_settings and framework == "tensorflow":
+        # Keras compiles with XLA wherever a model says that it can be; Tandem does on a GPU only. On two cores of
+        # an EPYC a step of SE-ResNeXt small, batch 32, took Keras 0.48 s with XLA and 0.37 s without.
+        model.supports_jit = record["device"] == "gpu"
+    images = ((split.images - mean) / deviation).astype(np.float32)
+    seconds = stock.train(model, images, split.labels, settings.batch_size, **settings.optimizer.model_dump())
+    return {"seconds": seconds[BURN_IN:]}
+
+
+def measure_device(framework, settings, precisions):
+    """What the device does in this framework, with Tandem's settings. In a process of its own.
+
+    The product is the framework's own, for it is what convolutions come down to, runs on the same device and threads,
+    and has all precisions; NumPy's may be another library, told to use other kernels, and has no GPU.
+
+    Args:
+        framework: of `FRAMEWORKS`.
+        settings: a config as a dict.
+        precisions: to be tried.
+
+    Returns:
+        `record`, the device's settings in force; `refused`, the reason by precision; `gigaflops_per_second` by
+        precision, of the best of five products of square matrices.
+    """
+    engine, stock = (importlib.import_module(f"tandem.{module}_{framework}") for module in ("engine", "stock"))
+    record = engine.configure(config.check({**settings, "precision": "float32"}, "benchmark"))
+    size = 8192 if record["device"] == "gpu" else 2048
+    refused, speeds = {}, {}
+    for precision in precisions:
+        try:
+            engine.configure(config.check({**settings, "precision": precision}, "benchmark"))
+        except UserError as error:
+            refused[precision] = str(error)
+            continue
+        multiply = stock.matrix_product(size, precision)
+        multiply()
+        speeds[precision] = 2 * size**3 / min(_seconds(multiply) for _ in range(5)) / 1e9
+    return {"record": record, "refused": refused, "gigaflops_per_second": speeds}
+
+
+def measure_copy():
+    """`gigabytes_per_second` of NumPy's copy on all cores, the best of five of 256 MB; what is read and written."""
+    threads = len(config.cores())
+    sources = np.array_split(np.ones(32 * 2**20), threads)
+    targets = [np.zeros_like(source) for source in sources]
+    with ThreadPoolExecutor(threads) as pool:
+        seconds = min(_seconds(lambda: list(pool.map(np.copyto, targets, sources))) for _ in range(5))
+    return {"gigabytes_per_second": 2 * sum(source.nbytes for source in sources) / seconds / 1e9}
 
 
 def measure_pipeline():
@@ -213,7 +447,20 @@ def measure_pipeline():
     return {"images_per_second": len(split.labels) / statistics.median(seconds)}
 
 
-MEASUREMENTS = {"steps": measure_steps, "pipeline": measure_pipeline}
+MEASUREMENTS = {
+    "tandem": measure_tandem,
+    "stock": measure_stock,
+    "stock_settings": functools.partial(measure_stock, tandem_settings=True),
+    "device": measure_device,
+    "copy": measure_copy,
+    "pipeline": measure_pipeline,
+}
+
+
+def _data(settings, steps):
+    """Images for the burn-in and `steps`, a Split; and what to normalise them with."""
+    split = _random_images((BURN_IN + steps) * settings.batch_size, settings.data.image_size)
+    return split, *data_utils.normalization(split.images, "channel")
 
 
 def _random_images(count, size):
@@ -221,6 +468,13 @@ def _random_images(count, size):
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (count, 3, size, size), np.uint8)
     return data_utils.Split(images, random.integers(0, NUM_CLASSES, count))
+
+
+def _seconds(work, *arguments):
+    """How long `work` takes."""
+    started = time.monotonic()
+    work(*arguments)
+    return time.monotonic() - started
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""SE-ResNeXt as a Paddle user writes it from the article, and Paddle's own loop: what `benchmark` compares with.
+"""What `benchmark` compares with: SE-ResNeXt as a Paddle user writes it from the article, Paddle's loop, its product.
 
 Twin of stock_tensorflow.py. Stock layers only, every branch on its own, nothing of Tandem's: neither this module nor
 what it imports may set a variable that Paddle reads.
@@ -124,3 +124,9 @@ def train(model, images, labels, batch_size, learning_rate, momentum, nesterov, 
     )
     trainer.fit(Pairs(images, labels[:, None]), batch_size=batch_size, callbacks=[timer], verbose=0)
     return timer.seconds
+
+
+def matrix_product(size, precision):
+    """A function that multiplies two matrices [size, size] on the device, and waits until that is done."""
+    matrix = paddle.randn([size, size]).astype(precision)
+    return lambda: paddle.matmul(matrix, matrix)[0, 0].astype("float32").item()

@@ -1,4 +1,4 @@
-"""SE-ResNeXt as a Keras user writes it from the article, and Keras' own loop: what `benchmark` compares with.
+"""What `benchmark` compares with: SE-ResNeXt as a Keras user writes it from the article, Keras' loop, its product.
 
 Twin of stock_paddle.py. Stock layers only, every branch on its own, nothing of Tandem's: neither this module nor what
 it imports may set a variable that TensorFlow reads.
@@ -7,6 +7,7 @@ it imports may set a variable that TensorFlow reads.
 import time
 
 import keras
+import tensorflow as tf
 from keras import layers
 
 
@@ -85,3 +86,9 @@ def train(model, images, labels, batch_size, learning_rate, momentum, nesterov, 
     images = images.transpose(0, 2, 3, 1).copy()
     model.fit(images, labels, batch_size=batch_size, callbacks=[timer], verbose=0)
     return timer.seconds
+
+
+def matrix_product(size, precision):
+    """A function that multiplies two matrices [size, size] on the device, and waits until that is done."""
+    matrix = tf.cast(tf.random.normal([size, size]), precision)
+    return lambda: tf.linalg.matmul(matrix, matrix)[0, 0].numpy()
