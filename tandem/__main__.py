@@ -52,8 +52,8 @@ def benchmark(
     config: Annotated[
         list[Path] | None,
         typer.Option(
-            help="A YAML file; may be repeated. Default: ResNet-20 and the small SE-ResNeXt; the full one, "
-            "configs/se_resnext.yaml, takes a quarter of an hour on two cores."
+            help="A YAML file; may be repeated. Default: LeNet-5 and the small SE-ResNeXt; the full one, "
+            "configs/se_resnext.yaml, takes about a quarter of an hour on two cores."
         ),
     ] = None,
     framework: Annotated[list[Framework] | None, typer.Option(help="May be repeated. Default: both.")] = None,

@@ -45,7 +45,7 @@ from tandem import config, networks
 from tandem.errors import UserError
 
 ROOT = Path(__file__).parent.parent
-CONFIGS = (ROOT / "configs" / "resnet20_short.yaml", ROOT / "configs" / "se_resnext_small.yaml")
+CONFIGS = (ROOT / "configs" / "lenet5.yaml", ROOT / "configs" / "se_resnext_small.yaml")
 FRAMEWORKS = ("paddle", "tensorflow")
 STOCK = ("stock", "stock_settings")
 BURN_IN = 2  # steps in which memory is allocated and graphs are compiled
