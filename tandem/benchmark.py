@@ -57,7 +57,8 @@ PASSES = {"forward": 1, "training": 3, "stock": 3, "stock_settings": 3}
 CONVENTIONS = {
     "images_per_second": "batch size / median seconds of a step",
     "gigaflops_per_second": "images/s x 2 x multiply-adds of an image's forward pass / 1e9; for training 3 times that",
-    "share_of_ceiling": "of the best matrix product in this precision, in either framework, on all cores or the GPU",
+    "share_of_ceiling": "of the best matrix product in this precision, in either framework, on all cores or the GPU, "
+    "before or after all else",
     "peak_memory": "bytes; on a CPU of the whole process, the framework's libraries included",
     "copy_gigabytes_per_second": "host memory, all cores, bytes read plus bytes written / 1e9",
 }
@@ -107,14 +108,8 @@ def benchmark(paths, frameworks, batch_sizes, precisions, steps, rounds, stock, 
         pipeline = measure("pipeline")
         progress.update(bar, description="ceiling")
         copy = measure("copy")
-        devices = {
-            framework: measure("device", framework=framework, settings=first, precisions=precisions)
-            for framework in frameworks
-        }
-        ceilings = {}
-        for device in devices.values():
-            for precision, speed in device["gigaflops_per_second"].items():
-                ceilings[precision] = max(speed, ceilings.get(precision, 0))
+        device = functools.partial(measure, "device", settings=first, precisions=precisions)
+        devices = {framework: device(framework=framework) for framework in frameworks}
         possible = [case for case in cases if case[2].precision not in devices[case[1]]["refused"]]
         progress.reset(bar, total=rounds * sum(len(variants[settings.precision]) for _, _, settings in possible))
         results = []
@@ -137,7 +132,7 @@ def benchmark(paths, frameworks, batch_sizes, precisions, steps, rounds, stock, 
                     values = settings.model_dump(mode="json")
                     found.append(measure(variant, framework=framework, settings=values, steps=steps))
                     progress.advance(bar)
-            result |= summarize(measured, settings, ceilings[settings.precision])
+            result |= summarize(measured, settings)
             for what in PASSES:
                 if what in result:
                     console.print(
@@ -145,6 +140,14 @@ def benchmark(paths, frameworks, batch_sizes, precisions, steps, rounds, stock, 
                         soft_wrap=True,
                         highlight=False,
                     )
+        progress.update(bar, description="ceiling")  # once more, for the machine may have been busy the first time
+        ceilings = {}
+        for found in (*devices.values(), *(device(framework=framework) for framework in frameworks)):
+            for precision, speed in found["gigaflops_per_second"].items():
+                ceilings[precision] = max(speed, ceilings.get(precision, 0))
+    for result in results:
+        for of in (result[what] for what in PASSES if what in result):
+            of["share_of_ceiling"] = of["gigaflops_per_second"] / ceilings[result["precision"]]
     return {
         "machine": machine(),
         "steps": steps,
@@ -159,13 +162,12 @@ def benchmark(paths, frameworks, batch_sizes, precisions, steps, rounds, stock, 
     }
 
 
-def summarize(measured, settings, ceiling):
-    """The figures of a result.
+def summarize(measured, settings):
+    """The figures of a result, but for the share of the ceiling.
 
     Args:
         measured: what `measure_tandem` and `measure_stock` returned in each round, by variant.
         settings: the `Config` that was measured.
-        ceiling: GFLOP/s.
 
     Returns:
         `multiply_adds`, what `figure` returns of each of `PASSES` that was measured, and `speedup`.
@@ -174,22 +176,20 @@ def summarize(measured, settings, ceiling):
     timed = {what: [found[what] for found in measured["tandem"]] for what in ("forward", "training")}
     timed |= {variant: measured[variant] for variant in STOCK if variant in measured}
     figures = {
-        what: figure(found, settings.batch_size, 2 * PASSES[what] * multiply_adds, ceiling)
-        for what, found in timed.items()
+        what: figure(found, settings.batch_size, 2 * PASSES[what] * multiply_adds) for what, found in timed.items()
     }
     speeds = {what: of["images_per_second"] for what, of in figures.items()}
     speedup = {variant: speeds["training"] / speeds[variant] for variant in STOCK if variant in speeds}
     return {"multiply_adds": multiply_adds, **figures, "speedup": speedup}
 
 
-def figure(found, batch_size, operations, ceiling):
+def figure(found, batch_size, operations):
     """What the `seconds` of steps come to; conventions: `CONVENTIONS`.
 
     Args:
         found: of each round a dict with the `seconds` of its steps, and perhaps `peak_memory` in bytes.
         batch_size: images in a step.
         operations: floating-point operations that an image needs.
-        ceiling: GFLOP/s.
     """
     seconds = [second for part in found for second in part["seconds"]]
     speed = batch_size / statistics.median(seconds)
@@ -200,7 +200,6 @@ def figure(found, batch_size, operations, ceiling):
         "deviation_milliseconds": 1000 * statistics.pstdev(seconds),
         "images_per_second": speed,
         "gigaflops_per_second": operations * speed / 1e9,
-        "share_of_ceiling": operations * speed / 1e9 / ceiling,
         "peak_memory": max(peaks, default=None),
     }
 

@@ -136,13 +136,12 @@ def test_failed_measurement_is_one_line():
 
 def test_arithmetic_of_a_figure():
     found = [{"seconds": [0.4, 0.5], "peak_memory": 7}, {"seconds": [0.9], "peak_memory": 9}]
-    figure = benchmark.figure(found, batch_size=32, operations=2 * 3 * 10**9, ceiling=1000)
+    figure = benchmark.figure(found, batch_size=32, operations=2 * 3 * 10**9)
     assert figure["seconds"] == [0.4, 0.5, 0.9]
     assert figure["mean_milliseconds"] == pytest.approx(600)
     assert figure["deviation_milliseconds"] == pytest.approx(1000 * ((0.04 + 0.01 + 0.09) / 3) ** 0.5)
     assert figure["images_per_second"] == 64
     assert figure["gigaflops_per_second"] == pytest.approx(6 * 64)
-    assert figure["share_of_ceiling"] == pytest.approx(0.384)
     assert figure["peak_memory"] == 9
 
 
