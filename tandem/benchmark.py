@@ -43,10 +43,9 @@ from rich.table import Table
 import data_utils
 from tandem import config, networks
 from tandem.errors import UserError
+from tandem.workers import ROOT
 
-ROOT = Path(__file__).parent.parent
 CONFIGS = (ROOT / "configs" / "lenet5.yaml", ROOT / "configs" / "se_resnext_small.yaml")
-FRAMEWORKS = ("paddle", "tensorflow")
 STOCK = ("stock", "stock_settings")
 BURN_IN = 2  # steps in which memory is allocated and graphs are compiled
 NUM_CLASSES = 10

@@ -1,15 +1,37 @@
 """Fixtures that several test modules share."""
 
+import importlib
+import multiprocessing
 import os
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 import data_utils
+from tandem.workers import FRAMEWORKS
 
 settings.register_profile("tandem", deadline=None)  # the machine is noisy, and no test is about time
 settings.load_profile("tandem")
+
+
+@pytest.fixture(scope="module")
+def begin():
+    """begin(framework, function, *arguments): a future, in a process for each framework, kept to save its start."""
+    context = multiprocessing.get_context("spawn")
+    pools = {framework: ProcessPoolExecutor(1, context) for framework in FRAMEWORKS}
+    for framework, pool in pools.items():  # both load at once, which takes most of the time
+        pool.submit(importlib.import_module, f"tandem.engine_{framework}")
+    yield lambda framework, function, *arguments: pools[framework].submit(function, *arguments)
+    for pool in pools.values():
+        pool.shutdown()
+
+
+@pytest.fixture(scope="module")
+def run_in(begin):
+    """run_in(framework, function, *arguments): what it returns in the framework's process."""
+    return lambda framework, function, *arguments: begin(framework, function, *arguments).result()
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,10 @@
 import importlib
-import multiprocessing
 import os
 import pickle
 import resource
 import subprocess
 import sys
 import zipfile
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -115,16 +113,6 @@ def loaded(other):
 
 
 # In the test's
-
-
-@pytest.fixture(scope="module")
-def run_in():
-    """run_in(framework, function, *arguments): in a process for each framework, kept to save the time of its start."""
-    context = multiprocessing.get_context("spawn")
-    pools = {framework: ProcessPoolExecutor(1, context) for framework in ("paddle", "tensorflow")}
-    yield lambda framework, function, *arguments: pools[framework].submit(function, *arguments).result()
-    for pool in pools.values():
-        pool.shutdown()
 
 
 @pytest.fixture(autouse=True)

@@ -1,23 +1,19 @@
 """Exported models against the engine, each other and the loaders of their own; and `classify` on an .onnx."""
 
-import contextlib
 import importlib.util
-import io
 import json
-import multiprocessing
 import os
-import sys
-from concurrent.futures import ProcessPoolExecutor
 from unittest import mock
 
 import numpy as np
 import pytest
 from PIL import Image
+from processes import command, loaded
 
-from tandem import checkpoint, cli, config, export, inference
+from tandem import checkpoint, config, export, inference
 from tandem.errors import UserError
+from tandem.workers import FRAMEWORKS
 
-FRAMEWORKS = ("paddle", "tensorflow")
 OWN = {"paddle": "paddle", "tensorflow": "saved_model"}
 NAMES = tuple("0123456789")
 VALUES = {
@@ -56,17 +52,6 @@ def make(path):
     checkpoint.write(path, arrays, {"config": VALUES, "framework": "paddle", "class_names": NAMES, "metrics": None})
 
 
-def command(*arguments):
-    """Exit code, stdout and stderr of python -m tandem."""
-    from tandem.__main__ import app
-
-    said, errors = io.StringIO(), io.StringIO()
-    sys.argv = ["tandem", *map(str, arguments)]
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(errors), pytest.raises(SystemExit) as ended:
-        cli.run(app)
-    return ended.value.code, said.getvalue(), errors.getvalue()
-
-
 def predictions(source, framework, averaged=False):
     return inference.Classifier(source, framework, averaged=averaged).logits(IMAGES)
 
@@ -96,23 +81,7 @@ def export_wrongly(source, target):
     return str(raised.value)
 
 
-def loaded():
-    return [name for name in FRAMEWORKS if name in sys.modules]
-
-
 # In the test's
-
-
-@pytest.fixture(scope="module")
-def begin():
-    """begin(framework, function, *arguments): a future, in a process for each framework, kept to save its start."""
-    context = multiprocessing.get_context("spawn")
-    pools = {framework: ProcessPoolExecutor(1, context) for framework in FRAMEWORKS}
-    for framework, pool in pools.items():  # both load at once, which takes most of the time
-        pool.submit(importlib.import_module, f"tandem.engine_{framework}")
-    yield lambda framework, function, *arguments: pools[framework].submit(function, *arguments)
-    for pool in pools.values():
-        pool.shutdown()
 
 
 @pytest.fixture(scope="module")

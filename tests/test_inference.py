@@ -1,24 +1,20 @@
 """The commands that look at a checkpoint, on one that Paddle wrote, in both frameworks."""
 
-import contextlib
 import importlib
-import io
 import json
-import multiprocessing
 import os
-import sys
-from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pytest
 from PIL import Image
+from processes import command, loaded
 from scipy.special import softmax
 
 import data_utils
-from tandem import checkpoint, cli, config, features, inference, pictures
+from tandem import checkpoint, config, features, inference, pictures
 from tandem.errors import UserError
+from tandem.workers import FRAMEWORKS
 
-FRAMEWORKS = ("paddle", "tensorflow")
 VALUES = {
     "network": {
         "name": "se_resnext",
@@ -48,17 +44,6 @@ def train(folder):
     Run(config.check(VALUES, "test"), "paddle", folder).train()
 
 
-def command(*arguments):
-    """Exit code, stdout and stderr of python -m tandem."""
-    from tandem.__main__ import app
-
-    said, errors = io.StringIO(), io.StringIO()
-    sys.argv = ["tandem", *map(str, arguments)]
-    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(errors), pytest.raises(SystemExit) as ended:
-        cli.run(app)
-    return ended.value.code, said.getvalue(), errors.getvalue()
-
-
 def predictions(source, framework, images):
     return inference.Classifier(source, framework).logits(images)
 
@@ -69,21 +54,7 @@ def traced(source, framework, image):
     )
 
 
-def loaded():
-    return [name for name in FRAMEWORKS if name in sys.modules]
-
-
 # In the test's
-
-
-@pytest.fixture(scope="module")
-def run_in():
-    """run_in(framework, function, *arguments): in a process for each framework, kept to save the time of its start."""
-    context = multiprocessing.get_context("spawn")
-    pools = {framework: ProcessPoolExecutor(1, context) for framework in FRAMEWORKS}
-    yield lambda framework, function, *arguments: pools[framework].submit(function, *arguments).result()
-    for pool in pools.values():
-        pool.shutdown()
 
 
 @pytest.fixture(scope="module")
