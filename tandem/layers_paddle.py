@@ -21,6 +21,9 @@ BATCH_NORM_EPSILON = 1e-5
 _threads = 1
 _pool = ThreadPoolExecutor(1)
 
+SHARED_OUT = 2**19
+"""A convolution without groups is shared out to threads from so many multiply-adds an image: less is not worth it."""
+
 
 def set_threads(count):
     """Use `count` CPU threads. Call it before the first layer computes."""
@@ -52,10 +55,13 @@ def grouped_conv2d(x, weight, stride, padding, groups):
     """Convolve each of `groups` slices of the channels with its own slice of `weight`.
 
     cuDNN has grouped convolutions on a GPU. Paddle's CPU kernel (paddle/phi/kernels/impl/conv_kernel_impl.h) makes one
-    matrix product an image and a group, too small to share out; so there each thread convolves images of its own.
+    matrix product an image and a group, and the rest of its work on one core; so there each thread convolves images of
+    its own.
     """
     parts = min(_threads, x.shape[0]) if paddle.in_dynamic_mode() else 1  # a traced graph stays one operator
-    if groups == 1 or parts == 1 or x.place.is_gpu_place():
+    multiply_adds = math.prod(weight.shape) * (x.shape[2] // stride) * (x.shape[3] // stride)
+    small = groups == 1 and multiply_adds < SHARED_OUT
+    if small or parts == 1 or x.place.is_gpu_place():
         return F.conv2d(x, weight, bias=None, stride=stride, padding=padding, groups=groups)
     return _ConvolutionInParts.apply(x, weight, stride, padding, groups, parts)
 
@@ -67,6 +73,7 @@ class _ConvolutionInParts(paddle.autograd.PyLayer):
     def forward(ctx, x, weight, stride, padding, groups, parts):
         ctx.save_for_backward(x, weight)
         ctx.parts = parts
+        ctx.of_data = x.stop_gradient
         ctx.attributes = ([stride, stride], [padding, padding], "EXPLICIT", [1, 1], groups, "NCHW")
 
         def convolve(part):
@@ -85,7 +92,7 @@ class _ConvolutionInParts(paddle.autograd.PyLayer):
 
         parts = paddle.tensor_split(x, ctx.parts), paddle.tensor_split(gradient, ctx.parts)
         of_x, of_weight = zip(*_in_threads(differentiate, *parts), strict=True)
-        return paddle.concat(of_x), paddle.add_n(of_weight)
+        return None if ctx.of_data else paddle.concat(of_x), paddle.add_n(of_weight)
 
 
 def _in_threads(function, *arguments):

@@ -65,6 +65,7 @@ class Run:
         self.batch = 0  # batches done of the next one
         self.epoch_sums = np.zeros(4)  # losses, right, right in the top 5, images: of the epoch so far
         self.window_sums = np.zeros(4)  # the same since the last log line
+        self.window_seconds = 0.0  # since the last log line, as far as they lie before the last stop or save
         self.best = {"accuracy": -1.0, "epoch": 0}
         if resumed is not None:
             self._resume(*resumed)
@@ -122,29 +123,29 @@ class Run:
             self.batch,
         )
         pending, saved = [], time.monotonic()
-        started, images = time.monotonic(), 0
+        started = time.monotonic()
         with contextlib.closing(data_utils.prefetch(batches)) as ahead:
             for batch in ahead:
                 learning_rate = self._learning_rate()
                 sums = self.engine.train_step(batch, learning_rate, self.step)
                 pending.append((sums, len(batch.labels)))
-                images += len(batch.labels)
                 self.batch += 1
                 report(completed=self.step)
                 last = self.batch == self.steps_per_epoch
                 if last or self.step == 1 or self.batch % settings.log_period == 0:
                     self._collect(pending)
-                    seconds = time.monotonic() - started
-                    report(speed=images / seconds)
-                    self._log(learning_rate, images, seconds)
-                    started, images = time.monotonic(), 0
-                if not last and stop.is_set:
+                    self.window_seconds += time.monotonic() - started
+                    report(speed=self.window_sums[3] / self.window_seconds)
+                    self._log(learning_rate)
+                    started = time.monotonic()
+                due = time.monotonic() - saved > 60 * settings.checkpoints.every_minutes
+                if not last and (stop.is_set or due):
                     self._collect(pending)
-                    return False
-                if not last and time.monotonic() - saved > 60 * settings.checkpoints.every_minutes:
-                    self._collect(pending)
+                    self.window_seconds += time.monotonic() - started
+                    if stop.is_set:
+                        return False
                     self._save()
-                    saved = time.monotonic()
+                    saved = started = time.monotonic()
         return True
 
     def _learning_rate(self):
@@ -168,9 +169,10 @@ class Run:
         if not math.isfinite(self.epoch_sums[0]):
             raise UserError(f"training: the loss is not finite at step {self.step}; {LOWER}")
 
-    def _log(self, learning_rate, images, seconds):
-        window = _averages(self.window_sums)
-        self.window_sums = np.zeros(4)
+    def _log(self, learning_rate):
+        window, seconds = _averages(self.window_sums), self.window_seconds
+        speed = self.window_sums[3] / seconds
+        self.window_sums, self.window_seconds = np.zeros(4), 0.0
         record = {
             "kind": "batch",
             "framework": self.framework,
@@ -179,7 +181,7 @@ class Run:
             "position": self.step / self.steps_per_epoch,
         }
         record |= window | {"learning_rate": learning_rate, "time": time.time()}
-        record |= {"images_per_second": images / seconds, "seconds": seconds}
+        record |= {"images_per_second": speed, "seconds": seconds}
         self.recorder.add(record)
         self.console.print(
             f"Pass {self.epoch + 1}, Batch {self.batch}, Cost {window['loss']:.6f}, Accuracy {window['accuracy']:.4f}"
@@ -193,7 +195,7 @@ class Run:
         record["peak_memory"] = self.engine.peak_memory()
         record["time"] = time.time()
         self.epoch, self.batch = self.epoch + 1, 0
-        self.epoch_sums, self.window_sums = np.zeros(4), np.zeros(4)
+        self.epoch_sums = np.zeros(4)
         self.recorder.add(record)
         judged = record.get("validation", record["test"])
         improved = judged["accuracy"] > self.best["accuracy"]
@@ -247,6 +249,7 @@ class Run:
             "steps_per_epoch": self.steps_per_epoch,
             "epoch_sums": self.epoch_sums.tolist(),
             "window_sums": self.window_sums.tolist(),
+            "window_seconds": self.window_seconds,
             "best": self.best,
             "metrics": metrics,
             "versions": self._versions(),
@@ -275,6 +278,7 @@ class Run:
         self.epoch, self.batch = metadata["epoch"], metadata["batch"]
         self.epoch_sums = np.array(metadata["epoch_sums"])
         self.window_sums = np.array(metadata["window_sums"])
+        self.window_seconds = metadata.get("window_seconds", 0.0)  # older ones do not tell
         if Path(path).resolve().parent.parent == self.folder.resolve():
             self.best = metadata["best"]  # a new folder has no best checkpoint yet
 

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+import time
 import types
 from collections import namedtuple
 
@@ -131,6 +132,20 @@ def figures(folder):
         }
         for record in read_metrics(folder / "metrics.jsonl")
     ]
+
+
+def test_no_time_of_training_is_lost_by_a_stop(tmp_path, monkeypatch):
+    def stop_late(step):
+        if step == 3:  # after the line of step 2, before that of step 4
+            time.sleep(0.5)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Engine, "after_step", staticmethod(stop_late))
+    assert train(tmp_path)[1] is False
+    monkeypatch.setattr(Engine, "after_step", staticmethod(lambda step: None))
+    assert train(tmp_path, resume=True)[1]
+    lasted = [record["seconds"] for record in read_metrics(tmp_path / "metrics.jsonl") if record["kind"] == "batch"]
+    assert 0.5 < sum(lasted) < 2
 
 
 @settings(max_examples=25)
