@@ -75,15 +75,18 @@ def benchmark(
 
     from rich.console import Console
 
-    from tandem import benchmark
+    from tandem import benchmark, benchmark_report, checkpoint, pictures
     from tandem.errors import UserError
+    from tandem.workers import FRAMEWORKS
 
     for option, path in (("--json", json_path), ("--chart", chart)):
         if path and (path.is_dir() or not os.access(path.absolute().parent, os.W_OK)):
             raise UserError(f"{option} {path}: cannot be written; name a file in a folder that can")
+    if chart and chart.suffix.lower() != ".png":
+        raise UserError(f"--chart {chart}: the chart is a PNG; end its name in .png")
     figures = benchmark.benchmark(
         config or benchmark.CONFIGS,
-        framework or benchmark.FRAMEWORKS,
+        framework or FRAMEWORKS,
         batch_size or (32,),
         precision or ("float32",),
         steps,
@@ -92,17 +95,15 @@ def benchmark(
         Console(stderr=True),
     )
     console = Console(highlight=False)
-    console.print(benchmark.describe(figures), soft_wrap=True)
-    for table in benchmark.tables(figures):
-        console.print(table)
-    for line in benchmark.notes(figures):
-        console.print(line, soft_wrap=True)
     if json_path:
-        json_path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        checkpoint.write_file(json_path, (json.dumps(figures, indent=2) + "\n").encode())
+    console.print(benchmark_report.describe(figures), soft_wrap=True)
+    for table in benchmark_report.tables(figures):
+        console.print(table)
+    for line in benchmark_report.notes(figures):
+        console.print(line, soft_wrap=True)
     if chart:
-        from tandem import pictures
-
-        pictures.save(pictures.speeds(figures), chart)
+        pictures.save(benchmark_report.chart(figures), chart)
 
 
 @app.command()
@@ -184,13 +185,14 @@ def compare(
     from rich.progress import Progress
 
     from tandem import comparison, comparison_report
+    from tandem.certificate import STEPS
     from tandem.certificate_report import verdict
 
     console, stderr = Console(highlight=False, markup=False, soft_wrap=True), Console(stderr=True)
     folder = output or Path("comparisons", config.stem)
     pythons = _pythons(python_paddle, python_tensorflow)
     with Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
-        bar = progress.add_task("Certifying", total=10)
+        bar = progress.add_task("Certifying", total=STEPS)
         found = comparison.begin(
             config, override or (), folder, seeds, pythons, lambda done: progress.update(bar, completed=done)
         )

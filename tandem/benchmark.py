@@ -27,7 +27,6 @@ import importlib
 import itertools
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -36,13 +35,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from rich import box
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 import data_utils
 from tandem import config, networks
 from tandem.errors import UserError
+from tandem.machine import machine
 from tandem.workers import ROOT
 
 CONFIGS = (ROOT / "configs" / "lenet5.yaml", ROOT / "configs" / "se_resnext_small.yaml")
@@ -62,9 +60,6 @@ CONVENTIONS = {
     "copy_gigabytes_per_second": "host memory, all cores, bytes read plus bytes written / 1e9",
 }
 
-NAMES = {"paddle": ("Paddle", "Paddle fit"), "tensorflow": ("TensorFlow", "Keras fit")}
-"""Each framework's name, and its stock loop's."""
-
 # The stock loops know nothing of these keys of a config, so Tandem must not gain or lose by them.
 EQUAL = ("device=auto", "threads=0", "label_smoothing=0", "ema_decay=null", "data.augmentation.mixup=0")
 
@@ -77,9 +72,9 @@ def benchmark(paths, frameworks, batch_sizes, precisions, steps, rounds, stock, 
 
     Args:
         paths: YAML files.
-        frameworks: of `FRAMEWORKS`.
+        frameworks: of `tandem.workers.FRAMEWORKS`.
         batch_sizes: images in a step.
-        precisions: of config's; what a framework refuses on this device becomes a result that says so.
+        precisions: of config's.
         steps: how many are measured in a process, after `BURN_IN` others.
         rounds: how many processes measure each variant; figures are over all their steps.
         stock: whether to measure the stock loops, which compute in float32 only.
@@ -88,12 +83,13 @@ def benchmark(paths, frameworks, batch_sizes, precisions, steps, rounds, stock, 
     Returns:
         A dict for JSON: `machine`, `steps`, `rounds`, `burn_in`, `conventions`; `devices`, what `measure_device`
         returns, by framework; `ceiling`, GFLOP/s by precision; `copy` and `pipeline`; and `results`, each with its
-        `config`, `framework`, `batch_size` and `precision`, and either `refused`, the reason, or `multiply_adds` of an
-        image, `forward`, `training` and perhaps those of `STOCK`, as `figure` returns them, and the `speedup` of
-        Tandem's training over the latter.
+        `config`, `framework`, `batch_size` and `precision`. A result has either `missing`, "refused" or "failed", and
+        the `reason`; or `multiply_adds` of an image, `forward`, `training` and perhaps those of `STOCK`, as `figure`
+        returns them with their `share_of_ceiling`, and the `speedup` of Tandem's training over the latter.
 
     Raises:
-        UserError: a config is wrong, or a measurement failed.
+        UserError: a config is wrong, or the machine could not be measured. What a framework refuses on this device, or
+            fails to do, becomes a result that says so.
     """
     cases = [
         (str(path), framework, config.load(path, [f"batch_size={batch_size}", f"precision={precision}", *EQUAL]))
@@ -120,25 +116,28 @@ def benchmark(paths, frameworks, batch_sizes, precisions, steps, rounds, stock, 
                 "precision": settings.precision,
             }
             results.append(result)
+            about = f"{title(result)}, {framework}"
+            say = functools.partial(console.print, soft_wrap=True, highlight=False)
             if settings.precision in devices[framework]["refused"]:
-                result["refused"] = devices[framework]["refused"][settings.precision]
-                console.print(f"{title(result)}, {framework}: refused", soft_wrap=True, highlight=False)
+                result |= {"missing": "refused", "reason": devices[framework]["refused"][settings.precision]}
+                say(f"{about}: refused")
                 continue
             measured = {variant: [] for variant in variants[settings.precision]}
-            for _ in range(rounds):
-                for variant, found in measured.items():
-                    progress.update(bar, description=f"{title(result)}, {framework}: {variant}")
-                    values = settings.model_dump(mode="json")
-                    found.append(measure(variant, framework=framework, settings=values, steps=steps))
-                    progress.advance(bar)
+            try:
+                for _ in range(rounds):
+                    for variant, found in measured.items():
+                        progress.update(bar, description=f"{about}: {variant}")
+                        values = settings.model_dump(mode="json")
+                        found.append(measure(variant, framework=framework, settings=values, steps=steps))
+                        progress.advance(bar)
+            except UserError as error:  # of memory, say; the others are still worth having
+                result |= {"missing": "failed", "reason": str(error)}
+                say(f"{about}: {error}")
+                continue
             result |= summarize(measured, settings)
             for what in PASSES:
                 if what in result:
-                    console.print(
-                        f"{title(result)}, {framework}: {time_line(what, result[what])}",
-                        soft_wrap=True,
-                        highlight=False,
-                    )
+                    say(f"{about}: {time_line(what, result[what])}")
         progress.update(bar, description="ceiling")  # once more, for the machine may have been busy the first time
         ceilings = {}
         for found in (*devices.values(), *(device(framework=framework) for framework in frameworks)):
@@ -215,91 +214,6 @@ def time_line(what, timed):
     return f"{name} across {len(timed['seconds'])} steps, {mean:.3f} +/- {deviation:.3f} sec / batch"
 
 
-def machine():
-    """What the figures depend on: the CPU's model, the cores this process may use, system, Python and NumPy."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return {
-        "cpu": models[0] if models else platform.processor() or platform.machine(),
-        "cores": len(config.cores()),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-    }
-
-
-def describe(figures):
-    """The machine and what was measured, in a line. Its threads are Tandem's; stock Paddle takes one."""
-    about, records = figures["machine"], {name: device["record"] for name, device in figures["devices"].items()}
-    gpus = sorted({record["name"] for record in records.values() if record["device"] == "gpu"})
-    versions = ", ".join(f"{name} {record['version']}" for name, record in records.items())
-    return (
-        f"{', '.join([*gpus, about['cpu']])}, {about['cores']} cores, a thread on each; Python {about['python']}, "
-        f"numpy {about['numpy']}, {versions}; {figures['rounds']} x {figures['steps']} steps after {BURN_IN} others"
-    )
-
-
-def tables(figures):
-    """Yield a rich Table for each config, batch size and precision of what `benchmark` returns."""
-    for name, results in itertools.groupby(figures["results"], title):
-        shown = Table(title=name, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=0)
-        shown.add_column("", width=19)
-        columns = ("ms a step", 16), ("images/s", 8), ("GFLOP/s", 7), ("of the\nceiling", 7), ("memory,\nGB", 7)
-        for heading, width in (*columns, ("Tandem\nis", 7)):  # 78 characters in all
-            shown.add_column(heading, justify="right", width=width)
-        for result in results:
-            if "refused" in result:
-                shown.add_row(label(result["framework"], "refused"))
-            for what in PASSES:
-                if what in result:
-                    shown.add_row(label(result["framework"], what), *_cells(result, what))
-            shown.add_section()
-        yield shown
-
-
-def label(framework, what):
-    """What was timed, as tables and charts name it."""
-    name, loop = NAMES[framework]
-    return {"stock": loop, "stock_settings": f"{loop}, set up"}.get(what, f"{name} {what}")
-
-
-def _cells(result, what):
-    of = result[what]
-    memory = of["peak_memory"]
-    return (
-        f"{of['mean_milliseconds']:,.1f} ± {of['deviation_milliseconds']:,.1f}",
-        f"{of['images_per_second']:,.1f}",
-        f"{of['gigaflops_per_second']:,.1f}",
-        f"{of['share_of_ceiling']:.0%}",
-        f"{memory / 1e9:.2f}" if memory else "",
-        f"{result['speedup'][what]:.2f} x" if what in STOCK else "",
-    )
-
-
-def ceiling(figures):
-    """The best product of matrices in any framework measured, in a line."""
-    speeds = (f"{precision} {speed:,.0f} GFLOP/s" for precision, speed in figures["ceiling"].items())
-    return f"Ceiling, the best product of matrices in any framework measured: {', '.join(speeds) or 'none'}"
-
-
-def notes(figures):
-    """What the tables rest on, as lines of text."""
-    lines = [
-        f"{ceiling(figures)}. Copying in memory: {figures['copy']['gigabytes_per_second']:,.1f} GB/s read and written",
-        f"Input pipeline: {figures['pipeline']['images_per_second']:,.0f} augmented images/s on one core",
-        "Mean and deviation of a step; images/s and GFLOP/s by the median step. GFLOP/s: 2 a multiply-add of the "
-        "network, 3 times that in training. Memory: the most so far; on a CPU of the whole process",
-    ]
-    if any(variant in result for result in figures["results"] for variant in STOCK):
-        lines.append(
-            "Tandem is: its training's speed over this loop's. Set up: with Tandem's settings. Keras' fit and "
-            "Paddle's Model.fit train SE-ResNeXt as the article writes it, branch by branch, and other networks as "
-            "Tandem builds them"
-        )
-    return lines
-
-
 def clean_environment():
     """The environment of a user who has set none of `VARIABLES`, as a dict."""
     return {name: value for name, value in os.environ.items() if name not in VARIABLES}
@@ -313,8 +227,7 @@ def measure(what, **arguments):
     """
     ended = subprocess.run(
         [sys.executable, "-m", "tandem.benchmark", what, json.dumps(arguments)],
-        cwd=ROOT,
-        env=clean_environment(),
+        env={**clean_environment(), "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
         capture_output=True,
         text=True,
         errors="replace",
@@ -330,7 +243,7 @@ def measure_tandem(framework, settings, steps):
     """The engine's forward passes and training steps. In a process of its own.
 
     Args:
-        framework: of `FRAMEWORKS`.
+        framework: of `tandem.workers.FRAMEWORKS`.
         settings: a config as a dict.
         steps: how many of each.
 
@@ -361,7 +274,7 @@ def measure_stock(framework, settings, steps, tandem_settings=False):
     """The `seconds` of each of `steps` training steps in the framework's own loop. In a process of its own.
 
     Args:
-        framework: of `FRAMEWORKS`.
+        framework: of `tandem.workers.FRAMEWORKS`.
         settings: a config as a dict.
         steps: how many.
         tandem_settings: whether with the threads, variables and kernels that Tandem chooses.
@@ -396,7 +309,7 @@ def measure_device(framework, settings, precisions):
     and has all precisions; NumPy's may be another library, told to use other kernels, and has no GPU.
 
     Args:
-        framework: of `FRAMEWORKS`.
+        framework: of `tandem.workers.FRAMEWORKS`.
         settings: a config as a dict.
         precisions: to be tried.
 

@@ -39,6 +39,9 @@ BACKWARD = ("gradients", "velocities", "parameters", "averages")
 STATE_PHASES = ("statistics", "velocities", "parameters", "averages")
 """What a step leaves behind, in the order in which a mistake shows."""
 
+STEPS = 10
+"""Training steps, where nobody says how many."""
+
 LEARNING_RATES = (1.0, 0.5, 0.8, 0.25, 0.6)
 """The configured learning rate is multiplied by these in turn: some mistakes show only where it changes."""
 
@@ -164,7 +167,7 @@ def subject(network, overrides=(), warn=print):
 
 
 def certify(
-    network, settings, workers, steps=10, batch_size=4, precision="float64", state=None, traps=None, report=None
+    network, settings, workers, steps=STEPS, batch_size=4, precision="float64", state=None, traps=None, report=None
 ):
     """Certify a network: a `Certificate`.
 

@@ -20,13 +20,18 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import ttest_ind
 
-from tandem import benchmark, certificate, certificate_report, checkpoint, config, networks, summary
+from tandem import certificate, certificate_report, checkpoint, config, networks, summary
+from tandem.curves import images_per_second
 from tandem.errors import UserError
+from tandem.machine import machine
 from tandem.recorder import TESTED, read_metrics
 from tandem.workers import FRAMEWORKS, ROOT, Workers
 
 CONFIDENCE = 0.95
 """Of the intervals on which verdicts rest."""
+
+STOPPING = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
+"""Ctrl-C, kill, and a terminal that is closed (which Windows does not have)."""
 
 
 class Stopped(Exception):
@@ -44,10 +49,10 @@ class Comparison:
         certificate: a `tandem.certificate.Certificate`. Where it failed and there are runs, they were asked for anyway.
         layers: by framework, the sums of `parameters`, `statistics` and `multiply_adds` (of one image).
         made, machine: when (ISO 8601), and on what.
-        commands: by framework, what trained it, for a shell.
+        commands: what trained each framework with the first seed, and what does the whole again, for a shell.
         environments: by framework, the device settings and versions in force.
         runs: see `read_run`.
-        target: the test accuracy to which training is timed: whole percent that every run reached; or None.
+        target: the test accuracy to which training is timed: the highest whole percent that every run reached.
     """
 
     name: str
@@ -57,7 +62,7 @@ class Comparison:
     layers: dict
     made: str
     machine: dict
-    commands: dict = dataclasses.field(default_factory=dict)
+    commands: list = dataclasses.field(default_factory=list)
     environments: dict = dataclasses.field(default_factory=dict)
     runs: list = dataclasses.field(default_factory=list)
     target: float | None = None
@@ -78,12 +83,12 @@ class Comparison:
 
 KEYS = (*TESTED, "test_loss", "train_loss", "epoch_seconds", "images_per_second", "seconds_to_target", "peak_memory")
 """The figures of a run. Accuracies and losses are of the last epoch; `test_flip` and the like are there where the
-config asks for them. `epoch_seconds`: training, without testing, of the median epoch. `images_per_second`: in the
-median log line. `seconds_to_target`: of training, until the end of the first epoch that tested at `target`.
-`peak_memory`: bytes."""
+config asks for them. `epoch_seconds`: training, without testing, of the median epoch, the first left out where there
+are others, for it compiles. `images_per_second`: in the median log line. `seconds_to_target`: of training, until the
+end of the first epoch that tested at `target`. `peak_memory`: bytes."""
 
 
-def begin(path, overrides, folder, seeds, pythons, report=None):
+def begin(path, overrides, folder, seeds, pythons, report):
     """Certify a config, and take `folder` for its comparison: a `Comparison` without runs.
 
     Args:
@@ -92,17 +97,18 @@ def begin(path, overrides, folder, seeds, pythons, report=None):
         folder: where to write; it may hold an unfinished comparison of the same settings.
         seeds: how many; they count from the config's own.
         pythons: by framework, the Python interpreter that has it; where it has no entry, this one.
-        report: called with how many steps of the certificate are done; or None.
+        report: called with how many steps of the certificate are done.
 
     Raises:
         UserError: bad input.
     """
-    settings = config.load(path, overrides)
-    _claim(Path(folder), settings)
+    folder, settings = Path(folder), config.load(path, overrides)
+    _check_folder(folder, settings)
     with Workers(pythons) as workers:
         found = certificate.certify(str(path), settings, workers, report=report)
         layers = summary.summarize(str(path), overrides, workers)
-    certificate_report.save(found, Path(folder, "certificate"))
+    certificate_report.save(found, folder / "certificate")
+    config.save(settings, folder / "config.yaml")
     return Comparison(
         name=Path(path).stem,
         settings=settings.model_dump(mode="json"),
@@ -110,11 +116,11 @@ def begin(path, overrides, folder, seeds, pythons, report=None):
         certificate=found,
         layers={framework: summary.totals(rows) for framework, rows in layers.items()},
         made=datetime.now(UTC).isoformat(timespec="seconds"),
-        machine=benchmark.machine(),
+        machine=machine(),
     )
 
 
-def run(comparison, folder, pythons, say=print):
+def run(comparison, folder, pythons, say):
     """Train in both frameworks with every seed, and enter what came of it.
 
     Args:
@@ -123,7 +129,7 @@ def run(comparison, folder, pythons, say=print):
         say: is told what begins.
 
     Raises:
-        UserError: a run failed.
+        UserError: a run failed, or runs of a framework were made with different versions, devices or threads.
         Stopped: a signal stopped a run.
     """
     folder, settings = Path(folder), config.check(comparison.settings, comparison.name)
@@ -131,11 +137,17 @@ def run(comparison, folder, pythons, say=print):
         for framework in FRAMEWORKS[:: -1 if number % 2 else 1]:
             _train(folder, settings, framework, seed, pythons.get(framework, sys.executable), say)
     for framework in FRAMEWORKS:
-        command = _command(settings.network, framework, "config.yaml", comparison.seeds[0])
-        comparison.commands[framework] = shlex.join(["python", *command])
         for seed in comparison.seeds:
-            finished, comparison.environments[framework] = read_run(_run_folder(folder, framework, seed))
+            finished, environment = read_run(_run_folder(folder, framework, seed))
+            if comparison.environments.setdefault(framework, environment) != environment:
+                raise UserError(
+                    f"{_run_folder(folder, framework, seed)}: was made with other versions, threads or another device "
+                    f"than that of seed {comparison.seeds[0]}; delete one of them, and it is made again"
+                )
             comparison.runs.append({"framework": framework, "seed": seed, **finished})
+        command = _command(settings.network, framework, "config.yaml", comparison.seeds[0])
+        comparison.commands.append(shlex.join(["python", *command]))
+    comparison.commands.append(f"python -m tandem compare config.yaml --seeds {len(comparison.seeds)}")
     _time_to_target(comparison)
 
 
@@ -147,10 +159,10 @@ def read_run(folder):
         `top5` and `loss`); and `figures`, see `KEYS`. And the environment as a dict.
     """
     records = read_metrics(folder / "metrics.jsonl")
-    batches = [record for record in records if record["kind"] == "batch"]
     lasted = {}
-    for record in batches:
-        lasted[record["epoch"]] = lasted.get(record["epoch"], 0.0) + record["seconds"]
+    for record in records:
+        if record["kind"] == "batch":
+            lasted[record["epoch"]] = lasted.get(record["epoch"], 0.0) + record["seconds"]
     seconds, epochs = 0.0, []
     ends = [record for record in records if record["kind"] == "epoch"]
     for record in ends:
@@ -160,8 +172,8 @@ def read_run(folder):
     figures = {part: last[part]["accuracy"] for part in TESTED if part in last} | {
         "test_loss": last["test"]["loss"],
         "train_loss": last["train"]["loss"],
-        "epoch_seconds": statistics.median(lasted.values()),
-        "images_per_second": statistics.median(record["images_per_second"] for record in batches),
+        "epoch_seconds": statistics.median(list(lasted.values())[1:] or lasted.values()),
+        "images_per_second": images_per_second(records),
         "peak_memory": max(record["peak_memory"] or 0 for record in ends) or None,
     }
     return {"epochs": epochs, "figures": figures}, json.loads((folder / "environment.json").read_text())
@@ -184,47 +196,55 @@ def verdicts(comparison):
         lines.append("These are two different networks: what follows says nothing about the frameworks")
     if len(comparison.seeds) < 2:
         return [*lines, "No verdict: from one seed nobody can tell how far apart two are; --seeds 3 can"]
+    seeds = f"with {len(comparison.seeds)} seeds"
     paddle, tensorflow = comparison.values("test").values()
-    low, high = difference(tensorflow, paddle)
-    points = f"{CONFIDENCE:.0%} interval {100 * low:+.2f} to {100 * high:+.2f} points"
-    if low <= 0 <= high:
-        lines.append(f"Accuracy: no difference beyond that of the seeds (TensorFlow - Paddle: {points})")
+    interval = difference(tensorflow, paddle)
+    if interval is None:
+        lines.append("Test accuracy: no verdict, for the seeds show no spread; another test set, or more seeds")
     else:
-        lines.append(f"Accuracy: {'TensorFlow' if low > 0 else 'Paddle'} is ahead (TensorFlow - Paddle: {points})")
-    for key, what in (("epoch_seconds", "Time of an epoch"), ("peak_memory", "Peak memory")):
+        low, high = interval
+        points = f"TensorFlow - Paddle: {100 * low:+.2f} to {100 * high:+.2f} points"
+        ahead = "TensorFlow is ahead" if low > 0 else "Paddle is ahead" if high < 0 else f"not to be told apart {seeds}"
+        lines.append(f"Test accuracy: {ahead} ({points})")
+    timed = f"Training until it tests at {comparison.target:.0%}"
+    for key, what in (("epoch_seconds", "Training an epoch"), ("seconds_to_target", timed), ("peak_memory", "Memory")):
         logarithms = [np.log(values) for values in comparison.values(key).values() if None not in values]
-        if len(logarithms) == 2:
-            low, high = np.exp(difference(*logarithms))
-            ratio = f"Paddle / TensorFlow: {CONFIDENCE:.0%} interval {low:.2f} to {high:.2f}"
-            told = f"TensorFlow takes {'less' if low > 1 else 'more'}" if low > 1 or high < 1 else "no clear difference"
-            lines.append(f"{what}: {told} ({ratio})")
+        interval = difference(*logarithms) if len(logarithms) == 2 else None
+        if interval is not None:
+            middle = logarithms[0].mean() - logarithms[1].mean()
+            lines.append(f"{what}: {_ratio(*np.exp([*interval, middle]), seeds)}")
     return lines
 
 
+def _ratio(low, high, middle, seeds):
+    """In words, how many times what TensorFlow takes Paddle takes: the middle, and the bounds of its interval."""
+    if high < 1:
+        return f"TensorFlow takes {1 / middle:.2f} times what Paddle takes ({1 / high:.2f} to {1 / low:.2f})"
+    if low > 1:
+        return f"Paddle takes {middle:.2f} times what TensorFlow takes ({low:.2f} to {high:.2f})"
+    return f"not to be told apart {seeds} (Paddle / TensorFlow: {low:.2f} to {high:.2f})"
+
+
 def difference(first, second):
-    """Bounds of the `CONFIDENCE` interval of mean(first) - mean(second), by Welch's t-test, of two values or more."""
-    if np.ptp(first) == np.ptp(second) == 0:  # no spread, no t
-        return (np.mean(first) - np.mean(second),) * 2
+    """Bounds of the `CONFIDENCE` interval of mean(first) - mean(second), by Welch's t-test, of two values or more.
+
+    None where neither has a spread: then there is nothing to measure a difference by.
+    """
+    if np.ptp(first) == np.ptp(second) == 0:
+        return None
     interval = ttest_ind(first, second, equal_var=False).confidence_interval(CONFIDENCE)
     return float(interval.low), float(interval.high)
 
 
-def _claim(folder, settings):
-    """Make the folder this comparison's.
-
-    Raises:
-        UserError: it holds another one, or something else, or cannot be written.
-    """
+def _check_folder(folder, settings):
+    """Refuse a folder that holds another comparison, or something else, or cannot be written."""
     checkpoint.check_folder(folder)
     path = folder / "config.yaml"
-    if path.exists():
+    if path.exists() and not (folder / "metrics.jsonl").exists():  # which would be a run's
         if config.load(path) != settings:
             raise UserError(f"{folder}: holds a comparison with other settings; choose another --output")
-    elif folder.is_dir() and any(folder.iterdir()):
+    elif folder.is_dir() and any(file.name != "certificate" for file in folder.iterdir()):
         raise UserError(f"{folder}: holds something else; choose another --output")
-    else:
-        folder.mkdir(parents=True, exist_ok=True)
-        config.save(settings, path)
 
 
 def _run_folder(folder, framework, seed):
@@ -266,14 +286,14 @@ def _train(folder, settings, framework, seed, python, say):
 
 @contextlib.contextmanager
 def _signals_to(process):
-    """In it, Ctrl-C and SIGTERM go to `process`, which stops at a checkpoint; gives a list of those that came."""
+    """In it, `STOPPING` signals make `process` stop at a checkpoint; gives a list of those that came."""
     came = []
 
     def forward(number, frame):
         came.append(number)
-        process.send_signal(number)
+        process.send_signal(signal.SIGINT)
 
-    before = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, forward) for number in STOPPING}
     try:
         yield came
     finally:
@@ -283,7 +303,7 @@ def _signals_to(process):
 
 def _time_to_target(comparison):
     best = min(max(epoch["test"]["accuracy"] for epoch in run["epochs"]) for run in comparison.runs)
-    comparison.target = math.floor(100 * best) / 100 or None
+    comparison.target = math.floor(round(100 * best, 6)) / 100
     for run in comparison.runs:
-        reached = [epoch["seconds"] for epoch in run["epochs"] if epoch["test"]["accuracy"] >= (comparison.target or 0)]
-        run["figures"]["seconds_to_target"] = reached[0] if comparison.target else None
+        reached = (epoch["seconds"] for epoch in run["epochs"] if epoch["test"]["accuracy"] >= comparison.target)
+        run["figures"]["seconds_to_target"] = next(reached)

@@ -10,11 +10,9 @@ from rich.table import Table
 
 from tandem import certificate_report, checkpoint, pages
 from tandem.comparison import mean_and_deviation, verdicts
+from tandem.plots import FRAMEWORK_COLORS, TITLES
 from tandem.recorder import TESTED
 from tandem.workers import FRAMEWORKS
-
-TITLES = {"paddle": "Paddle", "tensorflow": "TensorFlow"}
-COLORS = {"paddle": "#1f5fbf", "tensorflow": "#e8710a"}
 
 
 def save(comparison, folder):
@@ -30,14 +28,13 @@ def save(comparison, folder):
 
 def rows(comparison):
     """The figures as text: a title, and a cell for each framework with the mean and the deviation over the seeds."""
-    accuracies = [(key, f"{title} accuracy, last epoch", _percent) for key, title in TESTED.items()]
-    target = "-" if comparison.target is None else f"{comparison.target:.0%}"
+    accuracies = [(key, f"{title} accuracy, last epoch", "{:.2%}".format) for key, title in TESTED.items()]
     others = [
         ("test_loss", "test loss, last epoch", "{:.4f}".format),
         ("train_loss", "training loss, last epoch", "{:.4f}".format),
         ("epoch_seconds", "training an epoch, seconds", "{:,.1f}".format),
         ("images_per_second", "training, images/s", "{:,.0f}".format),
-        ("seconds_to_target", f"training until it tests at {target}, seconds", "{:,.0f}".format),
+        ("seconds_to_target", f"training until it tests at {comparison.target or 0:.0%}, seconds", "{:,.0f}".format),
         ("peak_memory", "peak memory, MB", lambda value: f"{value / 1e6:,.0f}"),
     ]
     table = []
@@ -83,10 +80,6 @@ def _cell(spread, form):
     return form(spread["mean"]) + (f" ± {form(spread['deviation'])}" if spread["deviation"] is not None else "")
 
 
-def _percent(value):
-    return f"{value:.2%}"
-
-
 def _draw_curves(comparison):
     """Loss and accuracy after each epoch: a line for the mean over the seeds, a band from the least to the greatest."""
     figure = Figure(figsize=(11, 4), layout="constrained")
@@ -98,7 +91,7 @@ def _draw_curves(comparison):
                 values = [[factor * epoch[part][key] for epoch in epochs] for epochs in runs]
                 by_epoch = list(zip(*values, strict=True))
                 passes = range(1, len(by_epoch) + 1)
-                color, label = COLORS[framework], f"{TITLES[framework]}, {part}"
+                color, label = FRAMEWORK_COLORS[framework], f"{TITLES[framework]}, {part}"
                 means = [sum(some) / len(some) for some in by_epoch]
                 axes.plot(passes, means, style, color=color, ms=4, lw=1.5, label=label)
                 axes.fill_between(passes, list(map(min, by_epoch)), list(map(max, by_epoch)), color=color, alpha=0.15)
@@ -119,10 +112,11 @@ def _draw_race(comparison):
         label = TITLES[run["framework"]] if run["seed"] == comparison.seeds[0] else None
         minutes = [epoch["seconds"] / 60 for epoch in run["epochs"]]
         accuracies = [100 * epoch["test"]["accuracy"] for epoch in run["epochs"]]
-        axes.plot(minutes, accuracies, "o-", color=COLORS[run["framework"]], ms=4, lw=1.2, alpha=0.8, label=label)
-    if comparison.target:
-        axes.axhline(100 * comparison.target, color="black", lw=1, ls=":", label=f"{comparison.target:.0%}")
-    axes.set(xlabel="minutes of training", ylabel="test accuracy, %", xlim=(0, None))
+        axes.plot(
+            minutes, accuracies, "o-", color=FRAMEWORK_COLORS[run["framework"]], ms=4, lw=1.2, alpha=0.8, label=label
+        )
+    axes.axhline(100 * comparison.target, color="black", lw=1, ls=":", label=f"{comparison.target:.0%}")
+    axes.set(title="Test accuracy over time", xlabel="minutes of training", ylabel="%", xlim=(0, None))
     axes.grid(alpha=0.3)
     axes.legend(fontsize=9, frameon=False)
     return pages.to_svg(figure, "Test accuracy of each run over its minutes of training")

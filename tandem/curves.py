@@ -58,7 +58,7 @@ def _first_loss(records):
     return records[0]["loss"] if records[0]["step"] == 1 else math.nan
 
 
-def _speed(records):
+def images_per_second(records):
     """The first log line's speed is that of compiling, so it counts only where there is no other."""
     speeds = [record["images_per_second"] for record in records if record["kind"] == "batch"]
     return median(speeds[1:] or speeds)
@@ -70,5 +70,5 @@ FIGURES = (
     ("test loss, last epoch", ".4f", _of_last_epoch("test", "loss")),
     *((f"{title} accuracy, last epoch", ".2%", _of_last_epoch(part, "accuracy")) for part, title in TESTED.items()),
     ("test top-5, last epoch", ".2%", _of_last_epoch("test", "top5")),
-    ("training images/s", ",.0f", _speed),
+    ("training images/s", ",.0f", images_per_second),
 )

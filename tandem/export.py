@@ -16,7 +16,7 @@ import data_utils
 from tandem import checkpoint, environment, inference
 from tandem.errors import UserError
 
-FRAMEWORKS = {"onnx": None, "saved_model": "tensorflow", "paddle": "paddle"}
+FRAMEWORK_OF = {"onnx": None, "saved_model": "tensorflow", "paddle": "paddle"}
 """The framework that each format belongs to; ONNX belongs to neither."""
 
 CONVERTERS = {"paddle": "paddle2onnx", "tensorflow": "tf2onnx"}
@@ -52,12 +52,16 @@ def export(source, kind, framework=None, overrides=(), averaged=False, target=No
     Raises:
         UserError: for any bad input, or if the model does not compute what the engine does; `target` is as it was.
     """
-    if kind not in FRAMEWORKS:
-        raise UserError(f"--format {kind}: not a format known here; use {', '.join(FRAMEWORKS)}")
-    own = FRAMEWORKS[kind]
+    if kind not in FRAMEWORK_OF:
+        raise UserError(f"--format {kind}: not a format known here; use {', '.join(FRAMEWORK_OF)}")
+    own = FRAMEWORK_OF[kind]
     if own and framework not in (None, own):
         raise UserError(f"--framework {framework}: --format {kind} is of {own}; leave out --framework")
-    settings = [*(overrides or ()), "precision=float32", "device=cpu"]
+    fixed = ("precision=float32", "device=cpu")
+    for override in overrides or ():
+        if override.partition("=")[0] in ("precision", "device"):
+            raise UserError(f"-o {override}: what is exported computes with {' and '.join(fixed)}; leave it out")
+    settings = [*(overrides or ()), *fixed]
     classifier = inference.Classifier(source, framework or own, settings, averaged, warn)
     if kind == "onnx":
         inference.require("--format onnx", CONVERTERS[classifier.framework], "onnx", "onnxruntime")

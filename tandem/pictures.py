@@ -1,10 +1,8 @@
-"""Pictures of images, mistakes, filters, activations and speeds, as matplotlib's figures; `save` writes them."""
+"""Pictures of images, mistakes, filters and activations, as matplotlib's figures; `save` writes them."""
 
 import io
 import math
-import textwrap
 import warnings
-from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -12,23 +10,13 @@ from matplotlib import font_manager
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from tandem import benchmark, checkpoint
+from tandem import checkpoint
 
 # Names of classes may be Chinese, and matplotlib's own font is not; where there is no other, boxes must do.
 _CHINESE = ("CJK SC", "CJK JP", "PingFang", "Microsoft YaHei", "SimHei")
 _there = sorted(font_manager.get_font_names())
 _fonts = [font for part in _CHINESE for font in _there if part in font][:1]
 matplotlib.rcParams["font.family"] = ["DejaVu Sans", *_fonts]
-
-BARS = {
-    ("paddle", "forward"): "#a8c8e8",
-    ("paddle", "training"): "#1f77b4",
-    ("tensorflow", "forward"): "#ffcf9f",
-    ("tensorflow", "training"): "#e8710a",
-    "stock": "#8c8c8c",
-    "stock_settings": "#bdbdbd",
-}
-"""The colours of what `speeds` draws; those of the stock loops are the same in both frameworks."""
 
 
 def save(figure, path):
@@ -52,7 +40,7 @@ def confusion_matrix(matrix, class_names, title):
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
     parts = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    display = ConfusionMatrixDisplay(parts, display_labels=[_plain(name) for name in class_names])
+    display = ConfusionMatrixDisplay(parts, display_labels=[plain(name) for name in class_names])
     size = max(3, min(9, 300 / count))
     display.plot(
         ax=axes, cmap="Blues", colorbar=False, include_values=count <= 40, im_kw={"vmin": 0, "vmax": 1}, text_kw={}
@@ -60,7 +48,7 @@ def confusion_matrix(matrix, class_names, title):
     if display.text_ is not None:  # counts say more than parts
         for text, number in zip(display.text_.flat, matrix.flat, strict=True):
             text.set(text=f"{number:,}" if number else "", fontsize=size)
-    axes.set(title=_plain(title), xlabel="predicted", ylabel="true")
+    axes.set(title=plain(title), xlabel="predicted", ylabel="true")
     axes.tick_params("both", labelsize=size)
     axes.tick_params("x", rotation=45 if count <= 40 else 90)
     if count <= 40:
@@ -78,10 +66,10 @@ def image_grid(images, captions, columns, title="", rows=()):
         axes.set(xticks=[], yticks=[], frame_on=False)
     for axes, image, caption in zip(grid.flat, images, captions, strict=False):
         axes.imshow(image.transpose(1, 2, 0), interpolation="nearest")
-        axes.set_title(_plain(caption), fontsize=8)
+        axes.set_title(plain(caption), fontsize=8)
     for axes, name in zip(grid[:, 0], rows, strict=False):
-        axes.set_ylabel(_plain(name), fontsize=9)
-    figure.suptitle(_plain(title))
+        axes.set_ylabel(plain(name), fontsize=9)
+    figure.suptitle(plain(title))
     return figure
 
 
@@ -102,7 +90,7 @@ def activations(activation, image, title):
         picture = right.imshow(drawn, cmap="gray", interpolation="nearest")
         figure.colorbar(picture, ax=right, shrink=0.6, aspect=30)
         right.set_axis_off()
-    right.set_title(_plain(title), fontsize=11)
+    right.set_title(plain(title), fontsize=11)
     return figure
 
 
@@ -117,56 +105,8 @@ def filters(weight, title):
     figure = Figure(figsize=(6, 6 * drawn.shape[0] / drawn.shape[1] + 0.5), layout="constrained")
     axes = figure.subplots()
     axes.imshow(drawn, interpolation="nearest")
-    axes.set_title(_plain(title), fontsize=11)
+    axes.set_title(plain(title), fontsize=11)
     axes.set_axis_off()
-    return figure
-
-
-def speeds(figures):
-    """The images/s of what `tandem.benchmark.benchmark` returns, as bars: a panel for each config."""
-    panels = {}
-    for result in figures["results"]:
-        panels.setdefault(result["config"], []).append(result)
-    # A line for the name of each result, and one for each bar.
-    lines = [sum(1 + len(benchmark.PASSES.keys() & result.keys()) for result in panel) for panel in panels.values()]
-    figure = Figure(figsize=(9, 0.24 * sum(lines) + 0.6 * len(panels) + 0.9), layout="constrained")
-    column = figure.subplots(len(panels), squeeze=False, height_ratios=lines)[:, 0]
-    for axes, (config, panel) in zip(column, panels.items(), strict=True):
-        line, ticks = 0, {}
-        for result in panel:
-            framework = result["framework"]
-            name = f"{benchmark.NAMES[framework][0]}, batch size {result['batch_size']}, {result['precision']}"
-            axes.annotate(
-                f"{name}: refused" if "refused" in result else name,
-                (0, line),
-                (4, -2),
-                xycoords=axes.get_yaxis_transform(),
-                textcoords="offset points",
-                va="center",
-                fontsize=9,
-                weight="bold",
-            )
-            for what in (what for what in benchmark.PASSES if what in result):
-                line += 1
-                ticks[line] = benchmark.label(framework, what)
-                speed, share = (result[what][of] for of in ("images_per_second", "share_of_ceiling"))
-                bar = axes.barh(line, speed, 0.84, color=BARS.get(what) or BARS[framework, what])
-                text = f"{speed:,.1f}  ({share:.0%} of the ceiling)"
-                axes.bar_label(bar, [text], padding=4, fontsize=8, color="0.25")
-            line += 1
-        axes.set_yticks(list(ticks), ticks.values(), fontsize=8)
-        axes.tick_params("y", length=0)
-        axes.tick_params("x", labelsize=8)
-        axes.set_ylim(line - 0.4, -0.6)
-        axes.margins(x=0.3)  # room for what is written after the longest bar
-        axes.set_xlim(0)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.set_title(_plain(Path(config).stem), fontsize=11, loc="left")
-    column[-1].set_xlabel("images/s", fontsize=9)
-    about = "\n".join(
-        line for text in (benchmark.describe(figures), benchmark.ceiling(figures)) for line in textwrap.wrap(text, 130)
-    )
-    figure.suptitle(_plain(about), fontsize=8, color="0.35")
     return figure
 
 
@@ -187,6 +127,6 @@ def tiles(planes, gap):
     return whole.reshape(rows * (height + 1), columns * (width + 1), *planes.shape[3:])[:-1, :-1]
 
 
-def _plain(text):
+def plain(text):
     """Where matplotlib would see a formula, there is a name."""
     return text.replace("$", r"\$")

@@ -10,6 +10,11 @@ from tandem.errors import UserError
 
 COLORS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd")
 
+TITLES = {"paddle": "Paddle", "tensorflow": "TensorFlow"}
+"""What to call the frameworks."""
+
+FRAMEWORK_COLORS = {"paddle": "#1f77b4", "tensorflow": "#e8710a"}
+
 
 def draw_curves(runs, path):
     """Draw loss and error rate of `runs` (label to records of metrics.jsonl) over one another, as the PNG `path`.

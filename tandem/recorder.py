@@ -5,6 +5,11 @@ import json
 import os
 from pathlib import Path
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.summary import scalar
@@ -44,13 +49,16 @@ class Recorder:
     (seconds since 1970). Records past `last_step` are cut off first, in both places: they are from a run that went on
     beyond the checkpoint it is now resumed from.
 
+    While it is open, the folder is its own: two processes that trained in one would spoil each other's records.
+
     Raises:
-        UserError: the folder cannot be written.
+        UserError: the folder cannot be written, or another process trains in it.
     """
 
     def __init__(self, folder, label, last_step):
         self.folder = Path(folder)
         self.label = label
+        self._lock()
         path = self.folder / "metrics.jsonl"
         self.records = [record for record in read_metrics(path) if record["step"] <= last_step]
         try:
@@ -67,6 +75,18 @@ class Recorder:
                 self._add_events(record)
         except OSError as error:
             raise UserError(f"{path}: cannot be written ({error.strerror}); choose another --run-dir") from error
+
+    def _lock(self):
+        if fcntl is None:
+            return
+        self._folder = os.open(self.folder, os.O_RDONLY)
+        try:
+            fcntl.flock(self._folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._folder)
+            raise UserError(f"{self.folder}: another process is training in it; wait for that, or stop it") from error
+        except OSError:
+            pass  # a file system without locks
 
     def add(self, record):
         """Append one record."""
@@ -91,6 +111,8 @@ class Recorder:
         for file in (self._file, self._events):
             with contextlib.suppress(OSError):
                 file.close()
+        if fcntl is not None:
+            os.close(self._folder)  # and with it the lock
 
     def _add_events(self, record):
         if record["kind"] == "batch":

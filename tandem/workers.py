@@ -54,6 +54,8 @@ class Workers:
     def __exit__(self, *exception):
         for process in self.processes.values():
             process.kill()
+            with contextlib.suppress(BrokenPipeError):  # what a dead one has not read
+                process.stdin.close()
         self._stack.close()
 
     def _start(self, framework):

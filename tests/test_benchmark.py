@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
-from tandem import benchmark, config
+from tandem import benchmark, benchmark_report, config
 from tandem.errors import UserError
+from tandem.workers import FRAMEWORKS, ROOT
 
 SETTINGS = {
     "network": {
@@ -52,12 +53,12 @@ def run_python(code, *arguments):
     """What a fresh interpreter that runs `code` prints, as JSON."""
     command = [sys.executable, "-c", code, *arguments]
     environment = benchmark.clean_environment()
-    ended = subprocess.run(command, cwd=benchmark.ROOT, env=environment, capture_output=True, text=True)
+    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     return json.loads(ended.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("framework", benchmark.FRAMEWORKS)
+@pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_stock_network_is_tandems_unmerged_and_sets_nothing(framework):
     parameters = {name: value for name, value in SETTINGS["network"].items() if name != "name"}
     found = run_python(COMPARE, framework, json.dumps(parameters))
@@ -82,7 +83,7 @@ print(json.dumps(measured))
 """
 
 
-@pytest.mark.parametrize("framework", benchmark.FRAMEWORKS)
+@pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_steps_take_time_and_memory(framework):
     """Of SE-ResNeXt, and of LeNet-5, which Tandem builds for the stock loop, too."""
     lenet5 = {**SETTINGS, "network": {"name": "lenet5"}, "data": {"image_size": 32}}
@@ -197,13 +198,13 @@ def test_driver_loads_no_framework_and_reports(tmp_path):
             assert result["training"]["gigaflops_per_second"] == pytest.approx(6 * result["batch_size"])
             assert result["training"]["share_of_ceiling"] == pytest.approx(0.06 * result["batch_size"])
         elif result["framework"] == "paddle":
-            assert result["refused"] == "it only pretends"
+            assert (result["missing"], result["reason"]) == ("refused", "it only pretends")
             assert not result.keys() & benchmark.PASSES.keys()
         else:
             assert result.keys() & benchmark.PASSES.keys() == {"forward", "training"}
-    assert "2 x 3 steps" in benchmark.describe(figures)
+    assert "2 x 3 steps" in benchmark_report.describe(figures)
     # A config and batch size: in float32 four rows a framework; in bfloat16 one of Paddle, two of TensorFlow.
-    assert [table.row_count for table in benchmark.tables(figures)] == [8, 3] * 4
+    assert [table.row_count for table in benchmark_report.tables(figures)] == [8, 3] * 4
     assert chart.read_bytes().startswith(b"\x89PNG")
 
 
@@ -218,7 +219,7 @@ def test_stock_loops_can_be_left_out(tmp_path):
 @pytest.mark.parametrize("path", ["", "nowhere/figures"])
 def test_figures_that_cannot_be_written_are_refused_before_measuring(tmp_path, option, path):
     command = [sys.executable, "-m", "tandem", "benchmark", option, str(tmp_path / path)]
-    ended = subprocess.run(command, cwd=benchmark.ROOT, capture_output=True, text=True)
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 2
     assert len(ended.stderr.splitlines()) == 1
     assert "cannot be written" in ended.stderr

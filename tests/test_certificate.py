@@ -296,3 +296,12 @@ def test_the_page_stands_alone(clean, tmp_path):
         assert f"<td>{phase}</td>" in page and certificate_report.number(entry["error"]) in page
     assert json.loads((tmp_path / "new folder" / "certificate.json").read_text())["passed"]
     assert "PASSED" in certificate_report.verdict(clean)[-1]
+
+
+def test_a_python_that_ends_at_once_is_one_line():
+    values = config.check(TINY, "test").model_dump(mode="json")
+    with (
+        pytest.raises(UserError, match=r"paddle: its process ended \(exit code 0\)"),
+        Workers({"paddle": "true"}) as workers,
+    ):
+        workers.ask("describe", settings=values, num_classes=10)

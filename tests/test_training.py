@@ -134,6 +134,14 @@ def figures(folder):
     ]
 
 
+def test_two_processes_do_not_train_in_one_folder(tmp_path):
+    run = Run(settings_of(), "numpy", tmp_path)
+    with pytest.raises(UserError, match="another process is training in it"):
+        Run(settings_of(), "numpy", tmp_path)
+    assert run.train()
+    assert train(tmp_path, resume=True)[1]  # it is free again
+
+
 def test_no_time_of_training_is_lost_by_a_stop(tmp_path, monkeypatch):
     def stop_late(step):
         if step == 3:  # after the line of step 2, before that of step 4
