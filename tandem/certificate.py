@@ -249,7 +249,12 @@ def _take_steps(certificate, workers, settings, dataset, trained_precision, repo
             workers.ask("trained_step", precision=trained_precision, **arguments)
         workers.send("trace", **arguments)
         workers.send("free_step", **arguments)  # begun by each when its trace is done, and while that is compared
-        workers.receive()
+        try:
+            workers.receive()
+        except WorkerStopped:
+            with contextlib.suppress(WorkerStopped):  # or the next command would get the free step's answer
+                workers.receive()
+            raise
         states = workers.read("state")
         certificate.judge_step(step, workers.read("trace"), states)
         if certificate.first is not None:

@@ -21,7 +21,7 @@ BATCH_NORM_EPSILON = 1e-5
 _threads = 1
 _pool = ThreadPoolExecutor(1)
 
-SHARED_OUT = 2**19
+_SHARED_OUT = 2**19
 """A convolution without groups is shared out to threads from so many multiply-adds an image: less is not worth it."""
 
 
@@ -60,7 +60,7 @@ def grouped_conv2d(x, weight, stride, padding, groups):
     """
     parts = min(_threads, x.shape[0]) if paddle.in_dynamic_mode() else 1  # a traced graph stays one operator
     multiply_adds = math.prod(weight.shape) * (x.shape[2] // stride) * (x.shape[3] // stride)
-    small = groups == 1 and multiply_adds < SHARED_OUT
+    small = groups == 1 and multiply_adds < _SHARED_OUT
     if small or parts == 1 or x.place.is_gpu_place():
         return F.conv2d(x, weight, bias=None, stride=stride, padding=padding, groups=groups)
     return _ConvolutionInParts.apply(x, weight, stride, padding, groups, parts)

@@ -122,8 +122,8 @@ class Run:
             fill,
             self.batch,
         )
-        pending, saved = [], time.monotonic()
-        started = time.monotonic()
+        pending = []
+        saved = started = time.monotonic()
         with contextlib.closing(data_utils.prefetch(batches)) as ahead:
             for batch in ahead:
                 learning_rate = self._learning_rate()

@@ -305,3 +305,36 @@ def test_a_python_that_ends_at_once_is_one_line():
         Workers({"paddle": "true"}) as workers,
     ):
         workers.ask("describe", settings=values, num_classes=10)
+
+
+RAISING = """
+def raising_paddle(num_classes):
+    from paddle import nn
+
+    return nn.Sequential(("flatten", nn.Flatten()), ("fc", nn.Linear(3 * 32 * 32, num_classes)))
+
+
+def raising_tensorflow(num_classes):
+    from tensorflow.keras import Sequential, layers
+
+    class Raising(layers.Dense):
+        def call(self, x, training=False):
+            if training:
+                raise ValueError("not in training")
+            return super().call(x)
+
+    return Sequential([layers.Flatten(name="flatten"), Raising(num_classes, name="fc")])
+"""
+
+
+def test_workers_answer_in_turn_after_one_raised(tmp_path):
+    """The two commands of a step are sent at once: neither's answer may be left for the next."""
+    path = tmp_path / "raising.py"
+    path.write_text(RAISING)
+    settings, _ = subject(str(path), ["data.source=digits"])
+    with Workers() as workers:
+        for _ in range(2):
+            found = certify(str(path), settings, workers, steps=2)  # before the last a step is traced first
+            assert found.first["phase"] == "running" and "not in training" in found.first["what"]
+        rows = workers.ask("describe", settings=settings.model_dump(mode="json"), num_classes=10)
+    assert [row["name"] for row in rows["paddle"]] == ["flatten", "fc"]
