@@ -101,6 +101,14 @@ def test_what_takes_less_comes_second():
     assert "TensorFlow takes 3.86 times what Paddle takes" in verdicts(a_comparison(runs))[1]
 
 
+def test_of_runs_that_differ_much_among_themselves_no_interval_is_shown():
+    runs = [a_run(framework, seed, [0.5], 1.0 + 3 * seed) for framework in FRAMEWORKS for seed in (0, 1)]
+    speed = verdicts(a_comparison(runs))[1]
+    assert speed == (
+        "Training an epoch: not to be told apart with 2 seeds: runs of one framework differ too much among themselves"
+    )
+
+
 def test_a_failed_certificate_is_in_every_verdict():
     runs = [a_run(framework, seed, [0.5], 1.0 + seed) for framework in FRAMEWORKS for seed in (0, 1)]
     assert verdicts(a_comparison(runs, failed=True))[0].startswith("These are two different networks")
