@@ -216,6 +216,7 @@ def compare(
 def curves(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders: what --run-dir named.")],
     output: Annotated[Path, typer.Option(help="The PNG to draw.")] = Path("curves.png"),
+    epochs: Annotated[int | None, typer.Option(min=1, help="Only so many: for a short run on a long one.")] = None,
 ):
     """Show runs side by side, and draw their loss and error rate over one another."""
     from rich.console import Console
@@ -223,7 +224,7 @@ def curves(
     from tandem.curves import read_runs, side_by_side
     from tandem.plots import draw_curves
 
-    records = read_runs(runs)
+    records = read_runs(runs, epochs)
     draw_curves(records, output)
     console = Console(highlight=False)
     console.print(side_by_side(records))

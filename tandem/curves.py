@@ -10,15 +10,15 @@ from tandem.errors import UserError
 from tandem.recorder import TESTED, read_metrics
 
 
-def read_runs(folders):
-    """The records of each run folder's metrics.jsonl, by the folder's name.
+def read_runs(folders, epochs=None):
+    """The records of each run folder's metrics.jsonl, by the folder's name; where `epochs` is given, only of so many.
 
     Raises:
         UserError: a folder holds no run, or one without a finished epoch.
     """
     runs = {}
     for folder in folders:
-        records = read_metrics(Path(folder) / "metrics.jsonl")
+        records = _up_to(epochs or math.inf, read_metrics(Path(folder) / "metrics.jsonl"))
         if not any(record["kind"] == "epoch" for record in records):
             raise UserError(f"{folder}: holds no run with a finished epoch; give the --run-dir of a training run")
         name = Path(folder).name
@@ -27,9 +27,14 @@ def read_runs(folders):
 
 
 def side_by_side(runs):
-    """A rich Table of `runs` (label to records): one column a run, and the difference where there are two."""
+    """A rich Table of `runs` (label to records): one column a run, and the difference where there are two.
+
+    Of the last epoch that all of them finished, and of what was before it.
+    """
+    epoch = min(max(record["epoch"] for record in records if record["kind"] == "epoch") for records in runs.values())
+    runs = {label: _up_to(epoch, records) for label, records in runs.items()}
     table = Table()
-    table.add_column("")
+    table.add_column(f"up to epoch {epoch}")
     for label in runs:
         table.add_column(label, justify="right")
     if len(runs) == 2:
@@ -44,24 +49,29 @@ def side_by_side(runs):
     return table
 
 
+def _up_to(epoch, records):
+    return [record for record in records if record["epoch"] <= epoch]
+
+
 def _of_last_epoch(part, name):
-    """NaN where the run was not configured to have it."""
+    """NaN where the run was not configured to have it, or begins after this epoch."""
 
     def figure(records):
-        return [record for record in records if record["kind"] == "epoch"][-1].get(part, {}).get(name, math.nan)
+        ends = [record for record in records if record["kind"] == "epoch"]
+        return ends[-1].get(part, {}).get(name, math.nan) if ends else math.nan
 
     return figure
 
 
 def _first_loss(records):
     """NaN where the run went on from a checkpoint of another."""
-    return records[0]["loss"] if records[0]["step"] == 1 else math.nan
+    return records[0]["loss"] if records and records[0]["step"] == 1 else math.nan
 
 
 def images_per_second(records):
-    """The first log line's speed is that of compiling, so it counts only where there is no other."""
+    """The first log line's speed is that of compiling, so it counts only where there is no other. NaN without any."""
     speeds = [record["images_per_second"] for record in records if record["kind"] == "batch"]
-    return median(speeds[1:] or speeds)
+    return median(speeds[1:] or speeds or [math.nan])
 
 
 FIGURES = (

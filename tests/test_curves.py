@@ -37,6 +37,37 @@ def test_two_runs_side_by_side_with_their_difference(runs):
     assert rows["training images/s"][0].strip() == "2,000"  # the first log line is left out
 
 
+def test_runs_of_different_length_are_compared_where_both_have_been(runs):
+    batch, epoch = runs["one"][-2:]
+    runs["one"] += [
+        batch | {"epoch": 2, "step": 3, "images_per_second": 9000.0},
+        epoch | {"epoch": 2, "step": 4, "test": epoch["test"] | {"loss": 0.1}},
+    ]
+    console = Console(width=120, record=True)
+    console.print(curves.side_by_side(runs))
+    text = console.export_text()
+    assert "up to epoch 1" in text
+    (row,) = (line.split("│")[2:5] for line in text.splitlines() if "test loss, last epoch" in line)
+    assert [cell.strip() for cell in row] == ["1.0000", "0.7500", "0.2500"]
+    assert "2,000" in text and "9,000" not in text
+
+
+def test_a_run_that_went_on_from_another_has_no_figures_of_before(runs):
+    runs["two"] = [record | {"epoch": 2, "step": record["step"] + 2} for record in runs["two"]]
+    console = Console(width=120, record=True)
+    console.print(curves.side_by_side(runs))
+    (row,) = (line.split("│")[2:5] for line in console.export_text().splitlines() if "test loss, last epoch" in line)
+    assert [cell.strip() for cell in row] == ["1.0000", "-", "-"]
+
+
+def test_only_so_many_epochs_are_read(runs, tmp_path):
+    lines = [json.dumps(record | {"epoch": 2}) + "\n" for record in runs["one"]]
+    with open(tmp_path / "one" / "metrics.jsonl", "a") as file:
+        file.writelines(lines)
+    assert len(curves.read_runs([tmp_path / "one"])["one"]) == 2 * len(runs["one"])
+    assert curves.read_runs([tmp_path / "one"], 1)["one"] == runs["one"]
+
+
 def test_figures_that_only_one_run_has(runs):
     runs["two"][-1]["test_ema"] = runs["two"][-1]["test"] | {"accuracy": 0.6}
     console = Console(width=120, record=True)
