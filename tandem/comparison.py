@@ -105,9 +105,8 @@ def begin(path, overrides, folder, seeds, pythons, report):
     folder, settings = Path(folder), config.load(path, overrides)
     _check_folder(folder, settings)
     with Workers(pythons) as workers:
-        layers = summary.summarize(
-            str(path), overrides, workers
-        )  # first: one that fails its certificate may not answer
+        # Layers first: a worker that fails its certificate may not answer any more.
+        layers = summary.summarize(str(path), overrides, workers)
         found = certificate.certify(str(path), settings, workers, report=report)
     certificate_report.save(found, folder / "certificate")
     config.save(settings, folder / "config.yaml")
