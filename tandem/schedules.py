@@ -14,9 +14,9 @@ Drop = Annotated[float, Field(gt=0, le=1)]
 
 
 class Schedule(Settings):
-    """What every schedule has: an optional warm-up, linear from `learning_rate / steps of warm-up`."""
+    """What every schedule has: an optional warm-up, in equal steps from 0 to where the schedule then stands."""
 
-    warmup_epochs: NonNegativeFloat = Field(0, description="epochs of linear warm-up before the schedule's own course")
+    warmup_epochs: NonNegativeFloat = Field(0, description="epochs of linear warm-up, within the schedule's own course")
 
     def factor(self, epoch, epochs, samples):
         """The multiple of the base learning rate after `epoch` (fractional) of `epochs` and `samples` images."""
@@ -114,7 +114,7 @@ def learning_rate(schedule, base, step, steps_per_epoch, epochs, samples):
     Rounded because Paddle passes it to float32 parameters as float32; both frameworks must use the same number.
     """
     epoch = step / steps_per_epoch
-    factor = schedule.factor(epoch, epochs, samples)
+    factor = schedule.factor(max(epoch, schedule.warmup_epochs), epochs, samples)
     if epoch < schedule.warmup_epochs:
         factor *= (step + 1) / (schedule.warmup_epochs * steps_per_epoch)
     return float(np.float32(base * factor))

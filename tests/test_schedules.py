@@ -44,10 +44,26 @@ def test_one_cycle_rises_and_falls():
     assert [rate(schedule, step) for step in (0, 400, 700, 1000)] == pytest.approx([0.02, 0.1, 0.05, 0.0])
 
 
-def test_warm_up_is_linear_and_ends_on_the_schedule():
-    schedule = Constant(name="constant", warmup_epochs=2)
-    assert [rate(schedule, step) for step in (0, 9, 19, 20)] == pytest.approx([0.005, 0.05, 0.1, 0.1])
-    assert rate(Cosine(name="cosine", warmup_epochs=2), 20) == pytest.approx(0.1)
+WARMED_UP = [
+    Constant(name="constant", warmup_epochs=2),
+    Step(name="step", warmup_epochs=2),
+    Milestones(name="milestones", at_epochs=(15,), warmup_epochs=2),
+    DiscreteExponential(name="discexp", warmup_epochs=2),
+    Cosine(name="cosine", warmup_epochs=2),
+    OneCycle(name="one_cycle", start_factor=0.2, peak=0.02, warmup_epochs=2),  # at its top after epoch 2
+]
+
+
+@pytest.mark.parametrize("schedule", WARMED_UP, ids=lambda schedule: schedule.name)
+def test_warm_up_is_linear_and_ends_on_the_schedule(schedule):
+    rates = [rate(schedule, step) for step in range(21)]
+    assert rates == pytest.approx([0.005 * step for step in range(1, 21)] + [0.1])
+
+
+def test_a_run_as_short_as_its_warm_up_is_all_warm_up():
+    schedule = Cosine(name="cosine", warmup_epochs=1)
+    rates = [schedules.learning_rate(schedule, 0.1, step, STEPS_PER_EPOCH, 1, step * BATCH) for step in range(10)]
+    assert rates == pytest.approx([0.01 * step for step in range(1, 11)])
 
 
 ANY = st.sampled_from(
