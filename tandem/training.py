@@ -71,12 +71,13 @@ class Run:
             self._resume(*resumed)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            # First, for it takes the folder: a run that is going on there keeps its files.
+            self.recorder = Recorder(self.folder, framework, self.step if resumed is not None else -1)
             config.save(settings, self.folder / "config.yaml")
             environment = self.engine.record | {"versions": self._versions(), "machine": platform.platform()}
             (self.folder / "environment.json").write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")
         except OSError as error:
             raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another --run-dir") from error
-        self.recorder = Recorder(self.folder, framework, self.step if resumed is not None else -1)
 
     @property
     def step(self):
@@ -167,7 +168,7 @@ class Run:
             self.window_sums += sums
         pending.clear()
         if not math.isfinite(self.epoch_sums[0]):
-            raise UserError(f"training: the loss is not finite at step {self.step}; {LOWER}")
+            raise UserError(f"training: the loss is not finite by step {self.step}; {LOWER}")
 
     def _log(self, learning_rate):
         window, seconds = _averages(self.window_sums), self.window_seconds
@@ -238,7 +239,7 @@ class Run:
         arrays = self.engine.state()
         broken = [name for name, array in arrays.items() if not np.isfinite(array).all()]
         if broken:
-            raise UserError(f"training: {broken[0]} is not finite at step {self.step}; {LOWER}")
+            raise UserError(f"training: {broken[0]} is not finite by step {self.step}; {LOWER}")
         arrays |= {"preprocessing/mean": self.mean, "preprocessing/deviation": self.deviation}
         metadata = {
             "config": self.settings.model_dump(mode="json"),

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import data_utils
-from tandem import checkpoint, config, training
+from tandem import checkpoint, config, schedules, training
 from tandem.errors import UserError
 from tandem.recorder import read_metrics
 from tandem.training import Run
@@ -38,6 +38,7 @@ class Engine:
         if self.decay is not None:
             self.arrays["ema/fc.weight"] = self.arrays["fc.weight"]
         self.steps = 0
+        self.asked = []  # (learning rate, step) of each call
 
     def _losses(self, batch):
         x = ((batch.images - self.mean) / self.deviation).reshape(len(batch.labels), -1)
@@ -57,6 +58,7 @@ class Engine:
             mean = self.arrays["ema/fc.weight"]
             self.arrays["ema/fc.weight"] = self.decay * mean + (1 - self.decay) * self.arrays["fc.weight"]
         self.steps += 1
+        self.asked.append((learning_rate, step))
         Engine.after_step(self.steps)
         return sums
 
@@ -136,8 +138,11 @@ def figures(folder):
 
 def test_two_processes_do_not_train_in_one_folder(tmp_path):
     run = Run(settings_of(), "numpy", tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    assert {"config.yaml", "environment.json"} <= {path.name for path in before}
     with pytest.raises(UserError, match="another process is training in it"):
-        Run(settings_of(), "numpy", tmp_path)
+        Run(settings_of(threads=1), "numpy", tmp_path)
+    assert {path: path.read_bytes() for path in before} == before
     assert run.train()
     assert train(tmp_path, resume=True)[1]  # it is free again
 
@@ -181,6 +186,29 @@ def test_a_run_killed_anywhere_and_resumed_is_the_uninterrupted_one(tmp_path_fac
         assert array.tobytes() == actual.engine.state()[name].tobytes(), name
     assert figures(folder) == figures(whole)
     assert actual.best == expected.best
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        {"name": "cosine", "warmup_epochs": 1},
+        {"name": "discexp", "a": 0.5, "b": 50},
+        {"name": "step", "every_epochs": 1},
+    ],
+    ids=lambda schedule: schedule["name"],
+)
+def test_every_step_has_its_number_and_its_learning_rate(tmp_path, schedule):
+    """The number decides the dropout masks. Resumed in mid-epoch, both count on."""
+    Engine.after_step = staticmethod(lambda step: os.kill(os.getpid(), signal.SIGINT) if step == 7 else None)
+    first, _ = train(tmp_path, schedule=schedule)
+    Engine.after_step = staticmethod(lambda step: None)
+    second, _ = train(tmp_path, resume=True, schedule=schedule)
+    places = [(epoch, batch) for epoch in range(3) for batch in range(5)]  # 70 images an epoch, 16 a batch
+    expected = [
+        (schedules.learning_rate(first.settings.schedule, 0.01, step, 5, 3, 70 * epoch + 16 * batch), step)
+        for step, (epoch, batch) in enumerate(places)
+    ]
+    assert first.engine.asked + second.engine.asked == expected
 
 
 def test_a_signal_stops_between_steps_and_the_run_goes_on(tmp_path):
@@ -290,7 +318,7 @@ def test_the_training_average_is_over_images_not_batches(tmp_path):
 
 @pytest.mark.filterwarnings("ignore:divide by zero")
 def test_a_loss_that_is_not_finite_is_an_error_that_keeps_checkpoints(tmp_path):
-    with pytest.raises(UserError, match=r"loss is not finite at step .*lower optimizer\.learning_rate"):
+    with pytest.raises(UserError, match=r"loss is not finite by step .*lower optimizer\.learning_rate"):
         train(tmp_path, optimizer={"learning_rate": 1e38}, schedule={"name": "constant"})
 
 
@@ -327,7 +355,7 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path):
 
     runs = [Run(settings_of(), "numpy", tmp_path)]
     Engine.after_step = staticmethod(poison)
-    with pytest.raises(UserError, match=r"velocity/fc\.weight is not finite at step 15"):
+    with pytest.raises(UserError, match=r"velocity/fc\.weight is not finite by step 15"):
         runs[0].train()
     assert checkpoint.newest(tmp_path / "checkpoints", print)[2]["step"] == 14
 
