@@ -117,8 +117,9 @@ class Engine:
         compiled = {"jit_compile": self.record["device"] == "gpu"}
         keys = tf.TensorSpec([len(self.dropouts), 2], tf.uint32)
         learning_rate = tf.TensorSpec([], self.dtype)
-        mix = [labels, tf.TensorSpec([], self.dtype)] if config.data.augmentation.mixup else []
-        self._train = tf.function(self._train, [images, labels, keys, *mix, learning_rate], **compiled)
+        mix = labels, tf.TensorSpec([], self.dtype)  # permutation and weight
+        self._train_mixed = tf.function(self._train, [images, labels, keys, *mix, learning_rate], **compiled)
+        self._train = tf.function(self._train, [images, labels, keys, learning_rate], **compiled)
         self._evaluate = tf.function(self._evaluate, [images, labels], **compiled)
         self._flipped_sums = tf.function(self._flipped_sums, [images, labels], **compiled)
         self._predict = tf.function(partial(self._logits, training=False), [images], **compiled)
@@ -135,7 +136,8 @@ class Engine:
         With `ema_decay` then e = ema_decay*e + (1 - ema_decay)*w, also of statistics; e is w at first.
         `step` numbers the steps of a run: it decides the dropout masks. With mixup a hit is one of the heavier label.
         """
-        return self._train(*self._on_device(batch, step), tf.constant(learning_rate, self.dtype))
+        train = self._train if batch.weight is None else self._train_mixed
+        return train(*self._on_device(batch, step), tf.constant(learning_rate, self.dtype))
 
     def evaluate(self, batch, flip=False):
         """The same sums as `train_step`, in evaluation mode and with nothing changed.

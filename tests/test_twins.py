@@ -110,6 +110,10 @@ def test_mixup_is_what_numpy_says(found, framework):
     losses = 0.75 * cross_entropy(logits, labels) + 0.25 * cross_entropy(logits, labels[result["permutation"]])
     assert result["loss"] == pytest.approx(losses.mean(), rel=1e-12)
     assert result["sums"].tolist() == [pytest.approx(losses.sum(), rel=1e-9), *hits(logits, labels)]
+    # The batch decides, not the config, which has mixup here.
+    logits = result["plain_logits"]
+    expected = cross_entropy(logits, labels).sum()
+    assert result["plain_sums"].tolist() == [pytest.approx(expected, rel=1e-9), *hits(logits, labels)]
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)

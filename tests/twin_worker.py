@@ -76,7 +76,7 @@ def float32_step(engine, framework, folder):
 
 
 def mixes(engine, framework, folder):
-    """The loss of a mixed batch; and the logits of images that were mixed before, where that leaves whole numbers."""
+    """A mixed batch; its images mixed before, where that leaves whole numbers; and the batch without mixup."""
     fours = batch(0)._replace(images=batch(0).images // 4 * 4)
     apart = mixed(fours)
     together = (3 * (fours.images // 4) + fours.images[apart.permutation] // 4).astype(np.uint8)
@@ -87,6 +87,10 @@ def mixes(engine, framework, folder):
     found = {"labels": apart.labels, "permutation": apart.permutation, "of_together": of_together}
     twin.load_state(start, "test")
     found["sums"] = twin.train_step(apart, 0.1, 0).numpy()
+    twin.load_state(start, "test")
+    found["plain_logits"] = twin.trace(fours, 0.1, 0)["logits"]
+    twin.load_state(start, "test")
+    found["plain_sums"] = twin.train_step(fours, 0.1, 0).numpy()
     np.savez(folder / f"{framework}-mixes.npz", logits=arrays["logits"], loss=arrays["loss"], **found)
 
 
