@@ -262,6 +262,9 @@ def evaluate(
     framework: ThisFramework = None,
     override: ThisOverride = None,
     averaged: Averaged = False,
+    flip: Annotated[
+        bool, typer.Option("--flip", help="Go by the mean of the logits of each image and of its mirror image.")
+    ] = False,
     output: Annotated[
         Path | None, typer.Option(help="The folder to write to. Default: evaluation/NAME-FRAMEWORK.")
     ] = None,
@@ -275,12 +278,13 @@ def evaluate(
 
     console, stderr = Console(highlight=False, markup=False), _stderr()
     classifier = Classifier(source, framework, override, averaged, lambda line: stderr.print(f"warning: {line}"))
-    folder = output or Path("evaluation", "-".join([classifier.name, classifier.framework, *["ema"] * averaged]))
+    how = ["ema"] * averaged + ["flip"] * flip
+    folder = output or Path("evaluation", "-".join([classifier.name, classifier.framework, *how]))
     checkpoint.check_folder(folder)
     split = classifier.dataset().test
     with Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
-        bar = progress.add_task("Testing", total=len(split.labels))
-        found = evaluation.evaluate(classifier, split, lambda done: progress.update(bar, completed=done))
+        bar = progress.add_task("Testing", total=len(split.labels) * (2 if flip else 1))
+        found = evaluation.evaluate(classifier, split, flip, lambda done: progress.update(bar, completed=done))
     written = evaluation.save(found, split.images, folder)
     for table in (evaluation.class_table(found), evaluation.confusion_table(found)):
         if table is not None:

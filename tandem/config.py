@@ -50,7 +50,9 @@ class Data(Settings):
         0.2, description="the part set apart for testing where a folder has no train/ and test/"
     )
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.0, description="the part of the training set that chooses the best checkpoint, and is not trained on"
+        0.0,
+        description="the part of the training set that chooses the best checkpoint, by the weights themselves and not "
+        "their averages, and is not trained on",
     )
     normalization: Literal["channel", "mean_image", "none"] = Field(
         "channel", description="by the training set's mean and deviation per channel; minus its mean image; or x/255"

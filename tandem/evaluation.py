@@ -21,22 +21,27 @@ WIDEST = 20
 """The most classes whose confusion matrix a terminal has room for."""
 
 
-def evaluate(classifier, split, report=lambda done: None):
+def evaluate(classifier, split, flip=False, report=lambda done: None):
     """Figures on `split`, as plain values for JSON.
 
     Args:
         classifier: a `tandem.inference.Classifier`.
         split: a `data_utils.Split`.
-        report: is told how many images are done.
+        flip: go by the mean of the logits of each image and of its mirror image.
+        report: is told how many images are done; with `flip` each counts twice.
 
     Returns:
-        A dict: what was evaluated; `images`; `accuracy`, `top5` and `loss`, which mean what they do in training (with
-        label smoothing, where it is configured); `recorded`, the same as training recorded it, or None; `classes`, for
-        each `name`, `precision`, `recall`, `f1` and `support`; `confusion`, a list a true class; `wrong`, the mistakes,
-        the most confident first: `index` in the test set, `true`, `predicted` and its `probability`.
+        A dict: what was evaluated, and whether `averaged` and with `flip`; `images`; `accuracy`, `top5` and `loss`,
+        which mean what they do in training (with label smoothing, where it is configured); `recorded`, the same as
+        training recorded it, or None; `classes`, for each `name`, `precision`, `recall`, `f1` and `support`;
+        `confusion`, a list a true class; `wrong`, the mistakes, the most confident first: `index` in the test set,
+        `true`, `predicted` and its `probability`.
     """
     names, smoothing = classifier.class_names, classifier.settings.label_smoothing
     logits, labels = classifier.logits(split.images, report), split.labels
+    if flip:
+        mirrored = classifier.logits(split.images[..., ::-1], lambda done: report(len(labels) + done))
+        logits = (logits + mirrored) / 2
     predicted = logits.argmax(axis=1)
     right = logits[np.arange(len(labels)), labels]
     losses = logsumexp(logits, axis=1) - (1 - smoothing) * right - smoothing * logits.mean(axis=1)
@@ -52,17 +57,19 @@ def evaluate(classifier, split, report=lambda done: None):
     ]
     mistakes = np.flatnonzero(predicted != labels)
     mistakes = mistakes[np.argsort(-probability[mistakes], kind="stable")]
+    tested = "test" + "_ema" * classifier.averaged + "_flip" * flip  # see recorder.TESTED
     return {
         "checkpoint": str(classifier.path),
         "framework": str(classifier.framework),
         "averaged": classifier.averaged,
+        "flip": flip,
         "device": classifier.engine.record,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "images": len(labels),
         "accuracy": float((predicted == labels).mean()),
         "top5": float(((~beaten).sum(axis=1) < 5).mean()),
         "loss": float(losses.mean()),
-        "recorded": (classifier.metadata["metrics"] or {}).get("test_ema" if classifier.averaged else "test"),
+        "recorded": (classifier.metadata["metrics"] or {}).get(tested),
         "classes": classes,
         "confusion": confusion_matrix(labels, predicted, labels=known).tolist(),
         "wrong": [
@@ -108,8 +115,9 @@ def save(found, images, folder):
 
 def summary(found):
     """The figures, as lines of text."""
+    mirrored = ", each with its mirror image" if found["flip"] else ""
     lines = [
-        f"{found['images']:,} test images, in {found['framework']}: accuracy {found['accuracy']:.2%}, "
+        f"{found['images']:,} test images{mirrored}, in {found['framework']}: accuracy {found['accuracy']:.2%}, "
         f"top-5 {found['top5']:.2%}, loss {found['loss']:.4f}"
     ]
     if found["recorded"]:

@@ -31,6 +31,7 @@ VALUES = {
     "batch_size": 48,
     "label_smoothing": 0.1,
     "ema_decay": 0.9,
+    "flip_tta": True,
     "threads": 1,
 }
 
@@ -153,6 +154,17 @@ def test_averages_are_evaluated_when_asked(run, run_in, tmp_path):
     metrics = checkpoint.find(run, print)[2]["metrics"]
     assert code == 0 and found["averaged"] and "averaged weights" in said
     assert found["accuracy"] == metrics["test_ema"]["accuracy"] != metrics["test"]["accuracy"]
+
+
+def test_with_mirror_images_it_finds_what_training_recorded(run, run_in, tmp_path):
+    metrics = checkpoint.find(run, print)[2]["metrics"]
+    for arguments, part in (((), "test_flip"), (("--ema",), "test_ema_flip")):
+        code, said, errors = run_in("paddle", command, "evaluate", run, "--flip", *arguments, "--output", tmp_path)
+        found = json.loads((tmp_path / "evaluation.json").read_text())
+        assert (code, errors) == (0, "") and "each with its mirror image" in said
+        assert found["flip"] and found["recorded"] == metrics[part]
+        assert found["accuracy"] == metrics[part]["accuracy"] != metrics[part.removesuffix("_flip")]["accuracy"]
+        assert found["loss"] == pytest.approx(metrics[part]["loss"], abs=1e-4)
 
 
 @pytest.fixture(scope="module")
