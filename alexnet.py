@@ -38,13 +38,13 @@ def alexnet_paddle(num_classes=10, kernel_size=11, stride=4, padding=1, lrn=True
         ("relu5", nn.ReLU()),
         ("pool5", MaxPool2D(3, 2, ceil_mode=True)),
         ("flatten", Flatten()),
-        ("fc6", nn.Linear(256 * side * side, 4096)),
+        ("fc6", nn.Linear(256 * side * side, 4096, bias_attr=True)),
         ("relu6", nn.ReLU()),
         ("dropout6", Dropout(0.5)),
-        ("fc7", nn.Linear(4096, 4096)),
+        ("fc7", nn.Linear(4096, 4096, bias_attr=True)),
         ("relu7", nn.ReLU()),
         ("dropout7", Dropout(0.5)),
-        ("fc8", nn.Linear(4096, num_classes)),
+        ("fc8", nn.Linear(4096, num_classes, bias_attr=True)),
     )
 
 

@@ -22,11 +22,11 @@ def lenet5_paddle(num_classes=10):
         ("relu2", nn.ReLU()),
         ("pool2", MaxPool2D(2, 2)),
         ("flatten", Flatten()),
-        ("fc3", nn.Linear(16 * 5 * 5, 120)),
+        ("fc3", nn.Linear(16 * 5 * 5, 120, bias_attr=True)),
         ("relu3", nn.ReLU()),
-        ("fc4", nn.Linear(120, 84)),
+        ("fc4", nn.Linear(120, 84, bias_attr=True)),
         ("relu4", nn.ReLU()),
-        ("fc5", nn.Linear(84, num_classes)),
+        ("fc5", nn.Linear(84, num_classes, bias_attr=True)),
     )
 
 
@@ -72,9 +72,9 @@ def simple_cnn_paddle(num_classes=10):
         ("relu2", nn.ReLU()),
         ("pool2", MaxPool2D(2, 2)),
         ("flatten", Flatten()),
-        ("fc3", nn.Linear(50 * 5 * 5, 512)),
+        ("fc3", nn.Linear(50 * 5 * 5, 512, bias_attr=True)),
         ("relu3", nn.ReLU()),
-        ("fc4", nn.Linear(512, num_classes)),
+        ("fc4", nn.Linear(512, num_classes, bias_attr=True)),
     )
 
 

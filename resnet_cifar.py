@@ -3,8 +3,12 @@
     python resnet_cifar.py --framework paddle
     python resnet_cifar.py --framework tensorflow --config configs/resnet20_short.yaml
 
-He et al. 2016, arXiv:1512.03385, section 4.2; its helpers are those of PaddlePaddle's tutorial. The tutorial adds the
-block's raw input beside the shortcut; here, as in the paper, a block adds the shortcut alone.
+He et al. 2016, arXiv:1512.03385, section 4.2; its helpers are those of PaddlePaddle's tutorial. The tutorial's first
+version adds a block's raw input beside its shortcut, and not its convolutions; here, as in the paper, a block adds the
+convolutions and the shortcut.
+
+Every part takes and gives float images, [N, channels, H, W] in Paddle and [N, H, W, channels] in TensorFlow; a stride
+divides H and W.
 """
 
 
@@ -152,7 +156,7 @@ def resnet_cifar_paddle(num_classes=10, depth=20, bottleneck=False, widths=(16, 
         ("stage2", layer_warp_paddle(block, out1, out2, count, 2)),
         ("stage3", layer_warp_paddle(block, out2, out3, count, 2)),
         ("pool", GlobalAveragePool()),
-        ("fc", nn.Linear(out3, num_classes)),
+        ("fc", nn.Linear(out3, num_classes, bias_attr=True)),
     )
 
 

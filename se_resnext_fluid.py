@@ -92,7 +92,7 @@ class SE_ResNeXt(nn.Layer):
         for index, out_dim in enumerate(self.out_dims):
             features.append((f"stage{index + 1}", self.residual_layer(in_dim, out_dim)))
             in_dim = out_dim
-        return nn.Sequential(*features), nn.Linear(in_dim, self.num_classes)
+        return nn.Sequential(*features), nn.Linear(in_dim, self.num_classes, bias_attr=True)
 
     def forward(self, x):
         """Logits of a batch of images."""

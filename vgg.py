@@ -4,6 +4,9 @@
     python vgg.py --framework tensorflow --config configs/vgg16_fast.yaml
 
 Simonyan & Zisserman 2015, arXiv:1409.1556; with batch norm and dropout as in PaddlePaddle's tutorial on CIFAR-10.
+
+A group takes and gives float images, [N, channels, H, W] in Paddle and [N, H, W, channels] in TensorFlow; its pool
+halves H and W.
 """
 
 COUNTS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
@@ -76,18 +79,18 @@ def vgg_paddle(num_classes=10, depth=16, batch_norm=True, conv_dropout=True):
             ("bn6", BatchNorm1D(512)),
             ("relu6", nn.ReLU()),
             ("dropout7", Dropout(0.5)),
-            ("fc7", nn.Linear(512, 512)),
-            ("fc8", nn.Linear(512, num_classes)),
+            ("fc7", nn.Linear(512, 512, bias_attr=True)),
+            ("fc8", nn.Linear(512, num_classes, bias_attr=True)),
         ]
     else:
         layers += [
-            ("fc6", nn.Linear(512, 2048)),
+            ("fc6", nn.Linear(512, 2048, bias_attr=True)),
             ("relu6", nn.ReLU()),
             ("dropout6", Dropout(0.5)),
-            ("fc7", nn.Linear(2048, 2048)),
+            ("fc7", nn.Linear(2048, 2048, bias_attr=True)),
             ("relu7", nn.ReLU()),
             ("dropout7", Dropout(0.5)),
-            ("fc8", nn.Linear(2048, num_classes)),
+            ("fc8", nn.Linear(2048, num_classes, bias_attr=True)),
         ]
     return nn.Sequential(*layers)
 

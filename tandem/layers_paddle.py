@@ -224,8 +224,8 @@ class SqueezeExcitation(nn.Layer):
 
     def __init__(self, channels, reduction_ratio):
         super().__init__()
-        self.squeeze = nn.Linear(channels, channels // reduction_ratio)
-        self.excite = nn.Linear(channels // reduction_ratio, channels)
+        self.squeeze = nn.Linear(channels, channels // reduction_ratio, bias_attr=True)
+        self.excite = nn.Linear(channels // reduction_ratio, channels, bias_attr=True)
 
     def forward(self, x):
         """[N, channels, H, W] to the same shape."""
