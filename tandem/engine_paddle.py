@@ -192,7 +192,7 @@ class Engine:
 
     def trace_evaluation(self, batch):
         """The `output/<layer>`, `logits` and `loss` of `trace` in evaluation mode, with nothing changed."""
-        self.model.eval()
+        self.model.eval()  # it stays in training mode otherwise
         with self._recorded() as outputs, paddle.no_grad(), paddle.amp.auto_cast(**self.amp):
             logits, losses, _ = self._losses(batch)
         return {**outputs, "logits": logits.numpy(), "loss": losses.mean().numpy()}

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -247,7 +248,4 @@ def _size_of(first):
 
 def _label(source):
     """A source's path in its repository, or its address."""
-    for repository in (traps.PADDLE, traps.TENSORFLOW, traps.KERAS):
-        if source.startswith(repository):
-            return source.removeprefix(repository)
-    return source.removeprefix("https://")
+    return re.sub(r"https://(github\.com/[^/]+/[^/]+/blob/[^/]+/)?", "", source, count=1)

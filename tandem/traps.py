@@ -16,6 +16,7 @@ from unittest.mock import patch
 PADDLE = "https://github.com/PaddlePaddle/Paddle/blob/v3.3.1/"
 TENSORFLOW = "https://github.com/tensorflow/tensorflow/blob/v2.21.0/"
 KERAS = "https://github.com/keras-team/keras/blob/v3.15.1/"
+BOOK = "https://github.com/PaddlePaddle/book/blob/"  # PaddlePaddle's tutorials
 
 
 def _probe(kind, image_size, **optimizer):
@@ -228,7 +229,8 @@ def same_padding():
     ("initial state", "Conv2D"),
     paddle=(
         "`nn.Conv2D` has a bias unless `bias_attr=False`. Published networks switch it off before a batch norm, which "
-        "takes the mean away again."
+        "takes the mean away again; PaddlePaddle's tutorial on CIFAR-10, since mid-2018, for one convolution of a "
+        "residual block and not for the other."
     ),
     tensorflow=(
         "`keras.layers.Conv2D` has one unless `use_bias=False`; `tf.nn.conv2d` never has. Forgotten on one side, the "
@@ -236,7 +238,11 @@ def same_padding():
         "weights no longer pair off, and where no batch norm follows, the networks part."
     ),
     here="`bias` is written out on both sides. A name that only one side has is an error before the first step.",
-    sources=(KERAS + "keras/src/layers/convolutional/conv2d.py", PADDLE + "python/paddle/nn/layer/conv.py"),
+    sources=(
+        KERAS + "keras/src/layers/convolutional/conv2d.py",
+        PADDLE + "python/paddle/nn/layer/conv.py",
+        BOOK + "6c30c1edbce4a9df70ecf4179ecaff8219dacffb/03.image_classification/resnet.py",
+    ),
     code={
         "paddle": (PADDLE_LAYERS, "bias_attr = None if bias else False"),
         "tensorflow": (TENSORFLOW_LAYERS, 'self.bias = self.add_weight(name="bias"'),
@@ -449,7 +455,7 @@ def training_forgotten():
     here="`eval()` comes before every evaluation. The certificate compares evaluation after the last step.",
     sources=(PADDLE + "python/paddle/nn/layer/layers.py", KERAS + "keras/src/layers/layer.py"),
     code={
-        "paddle": (PADDLE_ENGINE, "with self._recorded() as outputs, paddle.no_grad()"),
+        "paddle": (PADDLE_ENGINE, "self.model.eval()  # it stays in training mode otherwise"),
         "tensorflow": (
             TENSORFLOW_ENGINE,
             "logits, losses, _ = self._losses(batch.images, batch.labels, training=False)",
@@ -813,13 +819,20 @@ def flatten_order():
     "tensorflow",
     "averages",
     ("layer outputs", "Residual"),
-    paddle="No layer of Paddle's own: a residual block is written by hand.",
+    paddle=(
+        "No layer of Paddle's own: a residual block is written by hand. The first version of PaddlePaddle's tutorial "
+        "on CIFAR-10 adds `[ipt, short]`: the block's input beside the shortcut, and its convolutions not at all. "
+        "Later ones add the convolutions and the shortcut."
+    ),
     tensorflow=(
         "Nor of TensorFlow's. A block that computes a shortcut by a 1x1 convolution and adds its input as well fits "
         "wherever the shapes do, and trains. The probe has one whose shortcut keeps the shape."
     ),
     here="The body and the shortcut are added, or the body and the input; never all three.",
-    sources=("https://arxiv.org/abs/1512.03385",),
+    sources=(
+        BOOK + "4a1433cbe4186aac8913133c9e01baf6268335f0/image_classification/README.md",
+        "https://arxiv.org/abs/1512.03385",
+    ),
     code={
         "paddle": (PADDLE_LAYERS, "shortcut = x if self.shortcut is None else self.shortcut(x)"),
         "tensorflow": (TENSORFLOW_LAYERS, "shortcut = x if self.shortcut is None else self.shortcut(x, training"),
@@ -1129,7 +1142,7 @@ def nesterov():
         "paddle": (PADDLE_ENGINE, "self.optimizer.set_lr(learning_rate)"),
         "tensorflow": (
             TENSORFLOW_ENGINE,
-            "self._train(*self._on_device(batch, step), tf.constant(learning_rate, self.dtype))",
+            "return train(*self._on_device(batch, step), tf.constant(learning_rate, self.dtype))",
         ),
     },
 )
@@ -1509,7 +1522,7 @@ _not_probed(
         "Under `tf.distribute.MirroredStrategy`, Keras' `SeedGenerator` may have the same state on every replica: each "
         "part of the batch then gets the same mask. It was so in Tandem's trials."
     ),
-    here="The number of the replica goes into the hash (`rank`).",
+    here="The hash has a place for the number of the replica (`rank`); Tandem trains in one process, so it is 0.",
     sources=(KERAS + "keras/src/random/seed_generator.py", "https://github.com/keras-team/keras/pull/20612"),
     code={
         "paddle": ("tandem/dropout.py", "def keys(seed, step, names, rank=0)"),
