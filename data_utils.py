@@ -1,8 +1,8 @@
-"""CIFAR-10 and its stand-ins: download, verify, read, split, augment and batch. NumPy only, no framework.
+"""CIFAR-10 and its stand-ins: download, verify, read, split, augment and batch. NumPy, no framework.
 
 Images stay uint8, channel first ([N, 3, H, W]), until they are on the device; labels are int64 [N].
 Everything random is a function of (seed, purpose, epoch, step) and of nothing else, so either framework, any
-machine and any resumed run see the same bytes.
+machine and any resumed run see the same bytes. (Mixup's weights come from SciPy; another build may round otherwise.)
 """
 
 import gzip
