@@ -39,8 +39,8 @@ def probes_paddle(num_classes, kind):
             ("pool2", MaxPool2D(2, 2)),
             ("dropout2", Dropout(0.3)),
             ("flatten", Flatten()),
-            ("fc3", nn.Linear(128, num_classes)),
-            ("fc4", nn.Linear(num_classes, num_classes)),
+            ("fc3", nn.Linear(128, num_classes, bias_attr=True)),
+            ("fc4", nn.Linear(num_classes, num_classes, bias_attr=True)),
         )
     if kind == "pools":
         return nn.Sequential(
@@ -49,7 +49,7 @@ def probes_paddle(num_classes, kind):
             ("pool2", MaxPool2D(3, 2)),
             ("pool3", AveragePoolPad(8, 12)),
             ("pool4", GlobalAveragePool()),
-            ("fc5", nn.Linear(12, num_classes)),
+            ("fc5", nn.Linear(12, num_classes, bias_attr=True)),
         )
     if kind == "averages":
         body, shortcut = Conv2D(8, 8, 3, stride=1, padding=1), Conv2D(8, 8, 1, stride=1, padding=0)
@@ -57,7 +57,7 @@ def probes_paddle(num_classes, kind):
             ("conv1", Conv2D(3, 8, 3, stride=2, padding=1)),
             ("block2", Residual(body, shortcut)),
             ("pool2", GlobalAveragePool()),
-            ("fc3", nn.Linear(8, num_classes)),
+            ("fc3", nn.Linear(8, num_classes, bias_attr=True)),
         )
     if kind == "extremes":
         return nn.Sequential(
@@ -65,7 +65,7 @@ def probes_paddle(num_classes, kind):
             ("conv1", Conv2D(3, 8, 3, stride=2, padding=1)),
             ("bn1", BatchNorm2D(8)),
             ("flatten", Flatten()),
-            ("fc2", nn.Linear(512, num_classes)),
+            ("fc2", nn.Linear(512, num_classes, bias_attr=True)),
             ("scale2", scale(2.0**12)),
         )
     assert kind == "shrinking"
@@ -75,7 +75,7 @@ def probes_paddle(num_classes, kind):
         ("pool2", MaxPool2D(3, 2, ceil_mode=True)),
         ("pool3", MaxPool2D(3, 2, ceil_mode=True)),
         ("flatten", Flatten()),
-        ("fc4", nn.Linear(8, num_classes)),
+        ("fc4", nn.Linear(8, num_classes, bias_attr=True)),
     )
 
 
