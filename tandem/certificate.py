@@ -26,12 +26,13 @@ from tandem.workers import FRAMEWORKS, ROOT, WorkerStopped
 
 TOLERANCES = {
     "float64": {"forward": 1e-10, "backward": 1e-10},
-    "float32": {"forward": 1e-4, "backward": 3e-2},
+    "float32": {"forward": 1e-4, "backward": 0.2},
     "float16": {"forward": 3e-2, "backward": 0.5},
     "bfloat16": {"forward": 0.1, "backward": 1.0},
 }
 """The largest error that passes, by precision. Below float64 the gradients need room: where rounding takes one
-activation over a ReLU's kink, its part of the gradient comes or goes as a whole."""
+activation over a ReLU's kink, its part of the gradient comes or goes as a whole. In float64, too: weights moved by 1e-7
+to 1e-6 of their size, as float32 does, move some gradient of `configs/se_resnext_best.yaml` by 0.01 to 0.11."""
 
 BACKWARD = ("gradients", "velocities", "parameters", "averages")
 """The phases that hang on gradients."""
