@@ -99,9 +99,27 @@ def test_the_tricks_of_the_recipes_pass_too(workers):
         assert 0 < found.trained[framework]["averages"]["error"] < 1e-3
 
 
-def test_a_training_path_too_far_off_fails(clean):
-    worse = Certificate(**{**vars(clean), "trained": {"paddle": {"statistics": {"passed": False}}}})
-    assert clean.passed and not worse.passed
+@pytest.mark.parametrize(
+    ("phase", "wrong", "factor"), [("statistics", ".running_var", 1.001), ("velocities", "velocity/", 1.5)]
+)
+@pytest.mark.parametrize("framework", ["paddle", "tensorflow"])
+def test_a_training_path_too_far_off_fails(workers, monkeypatch, framework, phase, wrong, factor):
+    read = workers.read
+
+    def read_wrong(what):
+        sides = read(what)
+        if what == "trained":
+            sides[framework] = {
+                name: array * factor if wrong in name else array for name, array in sides[framework].items()
+            }
+        return sides
+
+    monkeypatch.setattr(workers, "read", read_wrong)
+    found = certify("tiny", config.check(TINY, "test"), workers, steps=1)
+    failed = [
+        (side, kind) for side, kinds in found.trained.items() for kind, path in kinds.items() if not path["passed"]
+    ]
+    assert found.first is None and failed == [(framework, phase)] and not found.passed
 
 
 def own_network(folder, name, bias_attr="None", before="pass"):
