@@ -27,6 +27,8 @@ def run(app):
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
+        if error.errno is None:  # no file's: Paddle raises this for what goes wrong in a PyLayer
+            raise
         print(f"error: {error.filename}: {error.strerror}; check the path and its permissions", file=sys.stderr)
         sys.exit(2)
 

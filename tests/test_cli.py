@@ -82,6 +82,17 @@ def test_a_file_that_cannot_be_had_is_one_line(capsys, monkeypatch):
     assert capsys.readouterr().err == "error: data_batch_1: Permission denied; check the path and its permissions\n"
 
 
+def test_an_error_of_paddles_is_not_taken_for_one_of_a_file(monkeypatch):
+    def fail():
+        raise OSError("(External) an exception in a PyLayer's backward pass")
+
+    app = cli.make_app()
+    app.command()(fail)
+    monkeypatch.setattr(sys, "argv", ["x"])
+    with pytest.raises(OSError, match="External"):
+        cli.run(app)
+
+
 def test_no_network_and_no_data(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     nowhere = ["data.source=cifar10", "data.mirrors=[http://127.0.0.1:9/cifar-10-python.tar.gz]"]
