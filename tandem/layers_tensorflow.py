@@ -4,6 +4,7 @@ Images are [N, H, W, C]. Nothing rests on a default: padding, bias, epsilon and 
 """
 
 import contextlib
+import itertools
 
 import numpy as np
 
@@ -68,10 +69,41 @@ def grouped_conv2d(x, kernel, stride, padding, groups):
     """
     if padding:  # and never "SAME", which pads 0 before and 1 after where Paddle pads 1 and 1
         x = tf.pad(x, [[0, 0], [padding, padding], [padding, padding], [0, 0]])
-    if groups == 1 or tf.config.get_visible_devices("GPU"):
+    if tf.config.get_visible_devices("GPU"):
         return tf.nn.conv2d(x, kernel, strides=stride, padding="VALID")
+    if groups == 1:
+        return _conv2d(x, kernel, stride)
     branches = zip(tf.split(x, groups, axis=3), tf.split(kernel, groups, axis=3), strict=True)
-    return tf.concat([tf.nn.conv2d(*branch, strides=stride, padding="VALID") for branch in branches], axis=3)
+    return tf.concat([_conv2d(*branch, stride) for branch in branches], axis=3)
+
+
+def _conv2d(x, kernel, stride):
+    """A convolution without padding, on a CPU; the kernel's gradient is a faster one where the images are small.
+
+    oneDNN's own goes through the whole kernel for every image. Where an output has fewer pixels than the input has
+    channels, one product of matrices for each place in the kernel takes a fifth to two thirds of its time in bfloat16,
+    so that VGG-16 trains 1.2 to 1.4 times as fast; in float32 it made no difference.
+    """
+    size, _, in_channels, out_channels = kernel.shape
+    pixels = x.shape[1:3].num_elements()
+    if pixels is None or pixels // stride**2 >= in_channels:
+        return tf.nn.conv2d(x, kernel, strides=stride, padding="VALID")
+
+    @tf.custom_gradient
+    def with_gradients(x, kernel):
+        def gradients(dy):
+            height, width = (stride * (length - 1) + 1 for length in dy.shape[1:3])
+            rows = tf.reshape(dy, [-1, out_channels])
+            products = []
+            for top, left in itertools.product(range(size), repeat=2):
+                window = x[:, top : top + height : stride, left : left + width : stride]
+                products.append(tf.matmul(tf.reshape(window, [-1, in_channels]), rows, transpose_a=True))
+            dx = tf.nn.conv2d_transpose(dy, kernel, tf.shape(x), strides=stride, padding="VALID")
+            return dx, tf.reshape(tf.stack(products), kernel.shape)
+
+        return tf.nn.conv2d(x, kernel, strides=stride, padding="VALID"), gradients
+
+    return with_gradients(x, kernel)
 
 
 @register

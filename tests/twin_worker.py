@@ -162,10 +162,13 @@ def wrong_states(engine):
     return {"messages": messages, "unchanged": unchanged}
 
 
-def grouped(folder, framework):
-    """grouped_conv2d with its gradients, for one and two threads, in NCHW and OIHW; in float64."""
+def grouped(folder, framework, channels):
+    """grouped_conv2d with its gradients, for one and two threads, in NCHW and OIHW; in float64.
+
+    Each of the two groups takes `channels`.
+    """
     rng = np.random.default_rng(0)
-    x, weight = rng.normal(size=(5, 6, 7, 8)), rng.normal(size=(4, 3, 3, 3))
+    x, weight = rng.normal(size=(5, 2 * channels, 7, 8)), rng.normal(size=(4, channels, 3, 3))
     if framework == "paddle":
         from tandem import layers_paddle as layers
 
@@ -191,7 +194,7 @@ def grouped(folder, framework):
         nchw, oihw = (0, 3, 1, 2), (3, 2, 0, 1)
         results = [[y.numpy().transpose(nchw), of_x.numpy().transpose(nchw), of_weight.numpy().transpose(oihw)]]
     np.savez(
-        folder / f"{framework}-grouped.npz",
+        folder / f"{framework}-grouped-{channels}.npz",
         x=x,
         weight=weight,
         **{
@@ -261,7 +264,8 @@ if __name__ == "__main__":
     else:
         found["refused"] = refusals(engine, [{"device": "gpu"}, {"device": "gpu:3"}])
         found["low"] = low_precision(engine)
-    grouped(folder, framework)
+    for channels in (3, 100):  # more than the image has pixels is TensorFlow's own path
+        grouped(folder, framework, channels)
     other = {"paddle": "tensorflow", "tensorflow": "paddle"}[framework]
     found["other_loaded"] = other in sys.modules
     print(json.dumps(found))
