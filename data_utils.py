@@ -522,7 +522,7 @@ def augment(
 ) -> np.ndarray:
     """Return images uint8 [B, 3, H, W] cropped, flipped and cut out as `bits`, uint64 [5, B], would have it.
 
-    `augmentation` has `crop_padding` (pixels, 0 is off), `flip` (bool) and `cutout` (side of the hole in
+    `augmentation` has `crop_padding` (pixels, 0 is off), `flip` (false is off) and `cutout` (side of the hole in
     pixels, 0 is off). `fill`, uint8 [3], is the colour of the hole. `canvas`: see `crop`. `images` may be
     overwritten.
     """
@@ -579,7 +579,9 @@ def batches(
 ) -> Iterator[Batch]:
     """Yield the shuffled, augmented batches of one training epoch; see `steps_per_epoch`, `augment` and `mixup`.
 
-    `augmentation` has `mixup` (alpha, 0 is off) besides what `augment` needs. `fill`, uint8 [3], colours the
+    `augmentation` has `mixup` (alpha, 0 is off) besides what `augment` needs. With `flip` "alternating" an image is
+    mirrored, or not, at random in the first epoch, and then in every other one (Jordan 2024, arXiv:2404.00498,
+    section 3.6), so that both its sides are seen in any two epochs. `fill`, uint8 [3], colours the
     padding of a crop and the hole of cutout: see `fill_color`. The order is a function of (seed, epoch), the
     augmentation of (seed, epoch, step): from `first_step` on, a resumed epoch yields exactly what the whole one
     does.
@@ -590,9 +592,13 @@ def batches(
     canvas = np.empty((min(batch_size, count), channels, height + border, width + border), np.uint8)
     canvas[:] = fill[:, None, None]
     order = permutation(seed, "shuffle", epoch, count)
+    # By which `augment` decides with "alternating", the highest bit of each turned over in every other epoch.
+    sides = random_bits(seed, "side", 0, 0, count) ^ np.uint64(epoch % 2 << 63)
     for step in range(first_step, steps_per_epoch(count, batch_size)):
         index = order[step * batch_size : (step + 1) * batch_size]
         bits = random_bits(seed, "augmentation", epoch, step, (5, len(index)))
+        if augmentation.flip == "alternating":
+            bits[2] = sides[index]
         batch = Batch(augment(split.images[index], canvas, augmentation, fill, bits), split.labels[index])
         if augmentation.mixup:
             bits = random_bits(seed, "mixup", epoch, step, 1 + len(index))

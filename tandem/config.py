@@ -22,7 +22,11 @@ class Augmentation(Settings):
     crop_padding: Annotated[int, Field(ge=0, le=16)] = Field(
         4, description="pixels of padding on each side before a random crop; 0 for none"
     )
-    flip: bool = Field(True, description="mirror half of the images from left to right")
+    flip: Literal[False, True, "alternating"] = Field(
+        True,
+        description="mirror half of the images from left to right, drawn anew in every epoch; or, alternating, the "
+        "other half in every other epoch",
+    )
     cutout: Annotated[int, Field(ge=0, le=64)] = Field(0, description="side of a blanked square in pixels; 0 for none")
     mixup: Annotated[float, Field(ge=0, le=100)] = Field(
         0.0,

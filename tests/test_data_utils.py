@@ -5,6 +5,7 @@ import functools
 import hashlib
 import http.server
 import io
+import itertools
 import os
 import pickle
 import subprocess
@@ -194,10 +195,12 @@ def test_first_batches_are_the_golden_ones():
 
 
 @settings(deadline=None)
-@given(count=st.integers(1, 40), batch_size=st.integers(1, 12), data=st.data())
-def test_an_epoch_shows_every_image_once_and_resumes_at_any_step(count, batch_size, data):
+@given(
+    count=st.integers(1, 40), batch_size=st.integers(1, 12), flip=st.sampled_from([True, "alternating"]), data=st.data()
+)
+def test_an_epoch_shows_every_image_once_and_resumes_at_any_step(count, batch_size, flip, data):
     split = synthetic(count, 4)
-    options = (batch_size, 3, 1, augmentation(1, True, 2), FILL)
+    options = (batch_size, 3, 1, augmentation(1, flip, 2), FILL)
     epoch = list(data_utils.batches(split, *options))
     steps = data_utils.steps_per_epoch(count, batch_size)
     assert len(epoch) == steps
@@ -220,6 +223,22 @@ def test_batches_pair_images_with_their_labels_and_leave_the_dataset_alone():
         assert batch.images.dtype == np.uint8 and batch.images.flags.c_contiguous
         assert batch.labels.dtype == np.int64
     np.testing.assert_array_equal(split.images, before)
+
+
+def test_alternating_flips_show_each_image_from_its_other_side_in_every_epoch():
+    split = synthetic(600)
+    sides = []
+    for epoch in range(4):
+        mirrored = np.empty(600, bool)
+        for batch in data_utils.batches(split, 64, 1, epoch, augmentation(flip="alternating"), FILL):
+            plain = split.images[batch.labels]
+            now = (batch.images != plain).any(axis=(1, 2, 3))
+            np.testing.assert_array_equal(batch.images[now], plain[now][..., ::-1])
+            mirrored[batch.labels] = now
+        sides.append(mirrored)
+    assert 250 < sides[0].sum() < 350
+    for before, after in itertools.pairwise(sides):
+        np.testing.assert_array_equal(after, ~before)
 
 
 def test_batches_kept_are_not_overwritten_by_later_ones():
