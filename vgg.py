@@ -54,7 +54,7 @@ def conv_group_tensorflow(group, in_channels, out_channels, count, batch_norm, c
     return layers
 
 
-def vgg_paddle(num_classes=10, depth=16, batch_norm=True, conv_dropout=True):
+def vgg_paddle(num_classes=10, depth=16, batch_norm=True, conv_dropout=True, dense_dropout=0.5):
     """VGG for 32x32 images, as a paddle.nn.Sequential: float [N, 3, 32, 32] to logits [N, num_classes].
 
     Args:
@@ -62,6 +62,7 @@ def vgg_paddle(num_classes=10, depth=16, batch_norm=True, conv_dropout=True):
         depth: 11, 13, 16 or 19, as the paper counts: with three dense layers.
         batch_norm: the tutorial's form, with batch norm and dense layers of 512; or the plain one, with 2048.
         conv_dropout: whether there is dropout among the convolutions, as in the tutorial's form.
+        dense_dropout: the rate of dropout among the dense layers.
     """
     from tandem.layers_paddle import BatchNorm1D, Dropout, Flatten
 
@@ -74,11 +75,11 @@ def vgg_paddle(num_classes=10, depth=16, batch_norm=True, conv_dropout=True):
     layers.append(("flatten", Flatten()))
     if batch_norm:
         layers += [
-            ("dropout6", Dropout(0.5)),
+            ("dropout6", Dropout(dense_dropout)),
             ("fc6", nn.Linear(512, 512, bias_attr=False)),
             ("bn6", BatchNorm1D(512)),
             ("relu6", nn.ReLU()),
-            ("dropout7", Dropout(0.5)),
+            ("dropout7", Dropout(dense_dropout)),
             ("fc7", nn.Linear(512, 512, bias_attr=True)),
             ("fc8", nn.Linear(512, num_classes, bias_attr=True)),
         ]
@@ -86,16 +87,16 @@ def vgg_paddle(num_classes=10, depth=16, batch_norm=True, conv_dropout=True):
         layers += [
             ("fc6", nn.Linear(512, 2048, bias_attr=True)),
             ("relu6", nn.ReLU()),
-            ("dropout6", Dropout(0.5)),
+            ("dropout6", Dropout(dense_dropout)),
             ("fc7", nn.Linear(2048, 2048, bias_attr=True)),
             ("relu7", nn.ReLU()),
-            ("dropout7", Dropout(0.5)),
+            ("dropout7", Dropout(dense_dropout)),
             ("fc8", nn.Linear(2048, num_classes, bias_attr=True)),
         ]
     return nn.Sequential(*layers)
 
 
-def vgg_tensorflow(num_classes=10, depth=16, batch_norm=True, conv_dropout=True):
+def vgg_tensorflow(num_classes=10, depth=16, batch_norm=True, conv_dropout=True, dense_dropout=0.5):
     """VGG for 32x32 images, as a tf.keras.Sequential: float [N, 32, 32, 3] to logits [N, num_classes].
 
     Args:
@@ -103,6 +104,7 @@ def vgg_tensorflow(num_classes=10, depth=16, batch_norm=True, conv_dropout=True)
         depth: 11, 13, 16 or 19, as the paper counts: with three dense layers.
         batch_norm: the tutorial's form, with batch norm and dense layers of 512; or the plain one, with 2048.
         conv_dropout: whether there is dropout among the convolutions, as in the tutorial's form.
+        dense_dropout: the rate of dropout among the dense layers.
     """
     from tandem.layers_tensorflow import BatchNorm1D, Dropout, Flatten
 
@@ -115,11 +117,11 @@ def vgg_tensorflow(num_classes=10, depth=16, batch_norm=True, conv_dropout=True)
     layers.append(Flatten(name="flatten"))
     if batch_norm:
         layers += [
-            Dropout(0.5, name="dropout6"),
+            Dropout(dense_dropout, name="dropout6"),
             keras.layers.Dense(512, use_bias=False, name="fc6"),
             BatchNorm1D(512, name="bn6"),
             keras.layers.ReLU(name="relu6"),
-            Dropout(0.5, name="dropout7"),
+            Dropout(dense_dropout, name="dropout7"),
             keras.layers.Dense(512, use_bias=True, name="fc7"),
             keras.layers.Dense(num_classes, use_bias=True, name="fc8"),
         ]
@@ -127,10 +129,10 @@ def vgg_tensorflow(num_classes=10, depth=16, batch_norm=True, conv_dropout=True)
         layers += [
             keras.layers.Dense(2048, use_bias=True, name="fc6"),
             keras.layers.ReLU(name="relu6"),
-            Dropout(0.5, name="dropout6"),
+            Dropout(dense_dropout, name="dropout6"),
             keras.layers.Dense(2048, use_bias=True, name="fc7"),
             keras.layers.ReLU(name="relu7"),
-            Dropout(0.5, name="dropout7"),
+            Dropout(dense_dropout, name="dropout7"),
             keras.layers.Dense(num_classes, use_bias=True, name="fc8"),
         ]
     return keras.Sequential(layers, name="vgg")

@@ -170,8 +170,10 @@ class Dropout(nn.Layer):
 
     def forward(self, x):
         """[N, C, H, W] or [N, C] to the same shape."""
-        if self.key is None or not self.training:
-            return F.dropout(x, self.rate, training=self.training, mode="upscale_in_train")
+        if not self.training or not self.rate:
+            return x
+        if self.key is None:
+            return F.dropout(x, self.rate, mode="upscale_in_train")
         return x * dropout_mask(self.key, x.shape, self.rate).astype(x.dtype) / (1 - self.rate)
 
 

@@ -80,6 +80,7 @@ class VGG(Settings):
         True, description="batch norm and dense layers of 512; or neither, and dense layers of 2048"
     )
     conv_dropout: bool = Field(True, description="dropout of 0.3 and 0.4 among the convolutions")
+    dense_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.5, description="dropout among the dense layers")
 
 
 class ResNetCifar(Settings):
