@@ -95,6 +95,10 @@ class Config(Settings):
     label_smoothing: Annotated[Float32, Field(ge=0, lt=1)] = Field(
         0.0, description="the part of a label's weight that is spread over all classes"
     )
+    whitening: bool = Field(
+        False,
+        description="the first convolution holds principal components of the training images' patches, and stays so",
+    )
     # From 0.5 on, 1 - decay is exact in float32, as decay is, so that both frameworks use the same two numbers.
     ema_decay: Annotated[Float32, Field(ge=0.5, lt=1)] | None = Field(
         None,

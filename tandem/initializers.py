@@ -4,6 +4,7 @@ import hashlib
 import math
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from data_utils import random_bits
 
@@ -17,6 +18,32 @@ def initial_state(shapes, seed):
     array depends on (seed, its name) alone, not on what else the network holds.
     """
     return {name: _initial(name, shape, seed) for name, shape in shapes.items()}
+
+
+def whitened(weight, images):
+    """A copy of a first convolution's `weight`, float [out, 3, k, k], that takes k x k patches of `images` apart.
+
+    Its filters are the principal components of the patches, of length 1, those of the largest variance first: each, and
+    its negative, for a ReLU lets only one side through. Where there are more filters than that, the rest stay. With the
+    batch norm behind it this is the whitening of Page 2019 ("How to train your ResNet", part 8) and of Jordan 2024
+    (arXiv:2404.00498, section 3.2).
+
+    Args:
+        weight: as above.
+        images: normalised, float [N, 3, H, W].
+    """
+    kernel_size = weight.shape[2:]
+    moments = 0.0
+    for image in images:
+        patches = sliding_window_view(image, kernel_size, axis=(1, 2)).transpose(1, 2, 0, 3, 4)
+        patches = patches.reshape(-1, weight[0].size).astype(np.float64)
+        moments += patches.T @ patches
+    components = np.linalg.eigh(moments)[1].T[::-1]
+    # The sign of a component is arbitrary: its largest entry is made positive.
+    largest = np.abs(components).argmax(axis=1)
+    components *= np.sign(components[np.arange(len(components)), largest])[:, None]
+    both = np.stack([components, -components], axis=1).reshape(-1, *weight.shape[1:])[: len(weight)]
+    return np.concatenate([both, weight[len(both) :]]).astype(np.float32)
 
 
 def _initial(name, shape, seed):

@@ -38,6 +38,18 @@ def from_paddle(name):
     return ".".join([*path, PADDLE_STATISTICS.get(last, last)])
 
 
+def first_convolution(shapes):
+    """The name of the first weight of a convolution in `shapes`.
+
+    Raises:
+        UserError: there is none.
+    """
+    for name, shape in shapes.items():
+        if len(shape) == 4:
+            return name
+    raise UserError("whitening: the network has no convolution to hold the components; leave it out")
+
+
 def unused(name, names):
     """`name`, or the first of name#2, name#3, ... that is not in `names` yet: a layer may be applied more than once."""
     number, free = 1, name

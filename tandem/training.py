@@ -15,8 +15,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 import data_utils
-from tandem import checkpoint, config, schedules
+from tandem import checkpoint, config, schedules, state
 from tandem.errors import UserError
+from tandem.initializers import whitened
 from tandem.recorder import TESTED, Recorder
 
 SAME_ON_RESUME = (
@@ -30,6 +31,9 @@ SAME_ON_RESUME = (
     "ema_decay",
 )
 """Settings that decide which images a run trains on, and when; and what its averages are of."""
+
+WHITENING_IMAGES = 5000
+"""How many of the training set's images `whitening` goes by: more change the components little."""
 
 LOWER = "lower optimizer.learning_rate or add schedule.warmup_epochs. Earlier checkpoints are as they were"
 
@@ -61,6 +65,8 @@ class Run:
 
         module = importlib.import_module(f"tandem.engine_{framework}")
         self.engine = module.Engine(settings, len(self.data.class_names), self.mean, self.deviation)
+        if settings.whitening and resumed is None:
+            self._whiten()
         self.epoch = 0  # whole epochs done
         self.batch = 0  # batches done of the next one
         self.epoch_sums = np.zeros(4)  # losses, right, right in the top 5, images: of the epoch so far
@@ -78,6 +84,16 @@ class Run:
             (self.folder / "environment.json").write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")
         except OSError as error:
             raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another --run-dir") from error
+
+    def _whiten(self):
+        """See `whitening` in tandem/config.py; by the training set's first images."""
+        arrays = self.engine.state()
+        name = state.first_convolution(self.engine.shapes)
+        images = (self.data.train.images[:WHITENING_IMAGES] - self.mean) / self.deviation
+        arrays[name] = whitened(arrays[name], images)
+        if self.settings.ema_decay is not None:
+            arrays[f"ema/{name}"] = arrays[name]
+        self.engine.load_state(arrays, "initial weights")
 
     @property
     def step(self):

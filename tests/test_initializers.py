@@ -3,7 +3,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from tandem.initializers import initial_state
+from tandem.initializers import initial_state, whitened
 
 SHAPES = {
     "conv.weight": (64, 32, 3, 3),
@@ -41,3 +41,24 @@ def test_the_same_bits_on_every_machine():
     array = initial_state({"conv.weight": (4, 3, 3, 3)}, 7)["conv.weight"]
     assert array.dtype == np.float32
     assert hashlib.sha256(array.tobytes()).hexdigest()[:16] == "2ba1ed2d839b5bb2"
+
+
+def test_whitened_takes_patches_apart():
+    rng = np.random.default_rng(0)
+    # Like photographs: neighbours, and the three channels, are nearly alike; far from the mean, too.
+    images = rng.normal(size=(20, 3, 12, 12)).cumsum(axis=1).cumsum(axis=2).cumsum(axis=3) + 0.5
+    weight = rng.normal(size=(60, 3, 3, 3)).astype(np.float32)
+    filters = whitened(weight, images)
+    assert filters.shape == weight.shape and filters.dtype == np.float32
+    assert (filters[1:54:2] == -filters[0:54:2]).all()
+    assert (filters[54:] == weight[54:]).all()  # 27 components, each with its negative, are all there are
+
+    patches = [image[:, y : y + 3, x : x + 3].ravel() for image in images for y in range(10) for x in range(10)]
+    outputs = np.array(patches) @ filters[0:54:2].reshape(27, 27).T
+    moments = outputs.T @ outputs
+    variances = np.diag(moments)
+    assert (np.diff(variances) < 0).all() and variances[0] > 1000 * variances[-1]
+    assert np.abs(moments - np.diag(variances)).max() < 1e-5 * variances[0]
+    assert np.linalg.norm(filters[:54].reshape(54, -1), axis=1) == pytest.approx(1, rel=1e-6)
+
+    assert (whitened(weight[:7], images) == filters[:7]).all()

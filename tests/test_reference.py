@@ -179,12 +179,13 @@ def slope(name, weights, unit, distance):
 def test_the_update_is_the_papers(folder, framework, name):
     before, after = state_of(shapes(folder, framework, name)), arrays(folder, framework, name, "after")
     optimizer = settings(name).optimizer
+    frozen = "first.conv.weight" if settings(name).whitening else None
     for key, gradient in gradients_of(arrays(folder, framework, name, "training")).items():
         weight, velocity = ref.momentum_step(
             before[key],
             before[f"velocity/{key}"],
             gradient,
-            LEARNING_RATE,
+            LEARNING_RATE if key != frozen else 0,
             optimizer.momentum,
             optimizer.weight_decay,
             optimizer.nesterov,

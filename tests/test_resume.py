@@ -11,7 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import data_utils
 from tandem import checkpoint
+from tandem.config import load
+from tandem.initializers import initial_state, whitened
 from tandem.recorder import read_metrics
 
 ROOT = Path(__file__).parent.parent
@@ -26,6 +29,7 @@ batch_size: 128   # 12 steps an epoch
 log_period: 5
 ema_decay: 0.9
 flip_tta: true
+whitening: true
 checkpoints: {every_minutes: 1.0e-9}
 """
 
@@ -67,6 +71,18 @@ def whole(request, config, tmp_path_factory):
     _, errors = process.communicate()
     assert process.returncode == 0, errors
     return request.param, folder
+
+
+def test_the_first_convolution_is_whitened_and_stays(whole, config):
+    weights = checkpoint.newest(whole[1] / "checkpoints", print)[1]
+    settings = load(config)
+    images = data_utils.load(settings.data, settings.seed).train.images
+    mean, deviation = data_utils.normalization(images, settings.data.normalization)
+    name = "features.first.conv.weight"
+    start = initial_state({name: weights[name].shape}, settings.seed)[name]
+    expected = whitened(start, (images - mean) / deviation)
+    assert (weights[name] == expected).all() and (expected != start).any()
+    assert np.abs(weights[f"ema/{name}"] - expected).max() < 1e-6
 
 
 def test_killed_after_an_epoch_and_resumed_it_ends_with_the_same_bits(whole, config, tmp_path):
