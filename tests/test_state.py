@@ -27,3 +27,10 @@ def test_the_same_names_and_shapes_pass():
 def test_differences_are_listed(changes, expected):
     with pytest.raises(UserError, match=expected):
         state.check(arrays(**changes), SHAPES, "x")
+
+
+def test_the_first_convolution_is_found_or_missed():
+    convolutions = {"b.weight": (8, 3, 5, 5), "c.weight": (8, 8, 3, 3)}
+    assert state.first_convolution({**SHAPES, **convolutions}) == "b.weight"
+    with pytest.raises(UserError, match="whitening: the network has no convolution"):
+        state.first_convolution(SHAPES)
