@@ -23,10 +23,10 @@ def initial_state(shapes, seed):
 def whitened(weight, images):
     """A copy of a first convolution's `weight`, float [out, 3, k, k], that takes k x k patches of `images` apart.
 
-    Its filters are the principal components of the patches, of length 1, those of the largest variance first: each, and
-    its negative, for a ReLU lets only one side through. Where there are more filters than that, the rest stay. With the
+    Its filters are the principal components of the patches, about 0, of length 1, the largest first: each, and its
+    negative, for a ReLU lets only one side through. Where there are more filters than that, the rest stay. With the
     batch norm behind it this is the whitening of Page 2019 ("How to train your ResNet", part 8) and of Jordan 2024
-    (arXiv:2404.00498, section 3.2).
+    (arXiv:2404.00498).
 
     Args:
         weight: as above.

@@ -30,11 +30,7 @@ NETWORKS = {
         "data": {"image_size": 25},
         "optimizer": {"nesterov": False, "weight_decay": 0.01},
     },
-    "resnet": {
-        "network": RESNET | {"depth": 14},
-        "data": {"image_size": 9},
-        "whitening": True,
-    },
+    "resnet": {"network": RESNET | {"depth": 14}, "data": {"image_size": 9}, "whitening": True},
     "resnet_bottleneck": {"network": RESNET | {"depth": 11, "bottleneck": True}, "data": {"image_size": 9}},
     "lenet5": {"network": {"name": "lenet5"}},
     "simple_cnn": {"network": {"name": "simple_cnn"}},
