@@ -67,41 +67,47 @@ def grouped_conv2d(x, kernel, stride, padding, groups):
     On a CPU as separate convolutions and a concat: TensorFlow's own grouped convolution took 25 times as long there.
     cuDNN has grouped convolutions on a GPU.
     """
-    if padding:  # and never "SAME", which pads 0 before and 1 after where Paddle pads 1 and 1
+    # "SAME" is faster than padding first, but at stride 2 it pads 0 before and 1 after where Paddle pads 1 and 1.
+    same = stride == 1 and kernel.shape[0] == 2 * padding + 1
+    if padding and not same:
         x = tf.pad(x, [[0, 0], [padding, padding], [padding, padding], [0, 0]])
+    padding = "SAME" if same else "VALID"
     if tf.config.get_visible_devices("GPU"):
-        return tf.nn.conv2d(x, kernel, strides=stride, padding="VALID")
+        return tf.nn.conv2d(x, kernel, strides=stride, padding=padding)
     if groups == 1:
-        return _conv2d(x, kernel, stride)
+        return _conv2d(x, kernel, stride, padding)
     branches = zip(tf.split(x, groups, axis=3), tf.split(kernel, groups, axis=3), strict=True)
-    return tf.concat([_conv2d(*branch, stride) for branch in branches], axis=3)
+    return tf.concat([_conv2d(*branch, stride, padding) for branch in branches], axis=3)
 
 
-def _conv2d(x, kernel, stride):
-    """A convolution without padding, on a CPU; the kernel's gradient is a faster one where the images are small.
+def _conv2d(x, kernel, stride, padding):
+    """A convolution on a CPU; the kernel's gradient is a faster one where the images are small.
 
-    oneDNN's own goes through the whole kernel for every image. Where an output has fewer pixels than the input has
+    oneDNN's own goes through the whole kernel for every image. Where an image that keeps its size has fewer pixels than
     channels, one product of matrices for each place in the kernel takes a fifth to two thirds of its time in bfloat16,
-    so that VGG-16 trains 1.2 to 1.4 times as fast; in float32 it made no difference.
+    so that VGG-16 trains 1.2 to 1.4 times as fast; in float32 it made no difference. With a stride it would take three
+    times as long: TensorFlow is slow to gather every other pixel.
     """
     size, _, in_channels, out_channels = kernel.shape
     pixels = x.shape[1:3].num_elements()
-    if pixels is None or pixels // stride**2 >= in_channels:
-        return tf.nn.conv2d(x, kernel, strides=stride, padding="VALID")
+    if padding == "VALID" or pixels is None or pixels >= in_channels:
+        return tf.nn.conv2d(x, kernel, strides=stride, padding=padding)
 
     @tf.custom_gradient
     def with_gradients(x, kernel):
         def gradients(dy):
-            height, width = (stride * (length - 1) + 1 for length in dy.shape[1:3])
+            edge = [size // 2, size // 2]
+            padded = tf.pad(x, [[0, 0], edge, edge, [0, 0]])
+            height, width = x.shape[1:3]
             rows = tf.reshape(dy, [-1, out_channels])
             products = []
             for top, left in itertools.product(range(size), repeat=2):
-                window = x[:, top : top + height : stride, left : left + width : stride]
+                window = padded[:, top : top + height, left : left + width]
                 products.append(tf.matmul(tf.reshape(window, [-1, in_channels]), rows, transpose_a=True))
-            dx = tf.nn.conv2d_transpose(dy, kernel, tf.shape(x), strides=stride, padding="VALID")
+            dx = tf.nn.conv2d_transpose(dy, kernel, tf.shape(x), strides=1, padding="SAME")
             return dx, tf.reshape(tf.stack(products), kernel.shape)
 
-        return tf.nn.conv2d(x, kernel, strides=stride, padding="VALID"), gradients
+        return tf.nn.conv2d(x, kernel, strides=1, padding="SAME"), gradients
 
     return with_gradients(x, kernel)
 
@@ -132,20 +138,22 @@ class BatchNorm2D(tf.keras.layers.Layer):
 
     def call(self, x, training=False):
         """[N, H, W, channels] to the same shape."""
-        if not training:
-            scale = self.gamma * tf.math.rsqrt(self.moving_variance + BATCH_NORM_EPSILON)
-            return x * tf.cast(scale, x.dtype) + tf.cast(self.beta - self.moving_mean * scale, x.dtype)
-        if x.dtype == tf.float64:  # the fused kernel has no float64
-            mean, variance = tf.nn.moments(x, [0, 1, 2])
-            y = tf.nn.batch_normalization(x, mean, variance, self.beta, self.gamma, BATCH_NORM_EPSILON)
-        else:
-            y, mean, variance = tf.compat.v1.nn.fused_batch_norm(
-                x, tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta), epsilon=BATCH_NORM_EPSILON
-            )
+        gamma, beta = tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta)
+        mean, variance = tf.convert_to_tensor(self.moving_mean), tf.convert_to_tensor(self.moving_variance)
+        fused_batch_norm = tf.compat.v1.nn.fused_batch_norm
+        if x.dtype == tf.float64:  # which the fused kernel does not have
+            if training:
+                mean, variance = tf.nn.moments(x, [0, 1, 2])
+            y = tf.nn.batch_normalization(x, mean, variance, beta, gamma, BATCH_NORM_EPSILON)
+        elif training:
+            y, mean, variance = fused_batch_norm(x, gamma, beta, epsilon=BATCH_NORM_EPSILON)
             count = tf.cast(tf.size(x) // self.channels, variance.dtype)
             variance *= (count - 1) / count  # the fused kernel returns sum / (count - 1)
-        for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            moving.assign(BATCH_NORM_MOMENTUM * moving + (1 - BATCH_NORM_MOMENTUM) * batch)
+        else:
+            y, *_ = fused_batch_norm(x, gamma, beta, mean, variance, BATCH_NORM_EPSILON, is_training=False)
+        if training:
+            for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
+                moving.assign(BATCH_NORM_MOMENTUM * moving + (1 - BATCH_NORM_MOMENTUM) * batch)
         return y
 
     def get_config(self):

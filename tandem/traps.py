@@ -204,7 +204,7 @@ CONVOLUTION_CODE = {
         "that is nothing before and one pixel after, so every window lies one pixel off. At stride 1 the two agree, "
         "which is why a port often passes its first layers. At an odd image they agree, too."
     ),
-    here="Zeros are padded explicitly, then only whole windows count (`VALID`).",
+    here="Zeros are padded explicitly, then only whole windows count (`VALID`); at stride 1 `SAME` is that.",
     sources=(
         TENSORFLOW + "tensorflow/python/ops/nn_ops.py",
         TENSORFLOW + "tensorflow/core/framework/common_shape_fns.cc",
