@@ -156,8 +156,9 @@ def read_run(folder):
     """Of a finished run: its epochs and figures, and its environment.json.
 
     Returns:
-        A dict: `epochs`, for each its `seconds` of training since the start, `test` and `train` (dicts of `accuracy`,
-        `top5` and `loss`); and `figures`, see `KEYS`. And the environment as a dict.
+        A dict: `epochs`, for each that was tested its number, `epoch`, its `seconds` of training since the start,
+        `test` and `train` (dicts of `accuracy`, `top5` and `loss`); and `figures`, see `KEYS`. And the environment as a
+        dict.
     """
     records = read_metrics(folder / "metrics.jsonl")
     lasted = {}
@@ -168,7 +169,8 @@ def read_run(folder):
     ends = [record for record in records if record["kind"] == "epoch"]
     for record in ends:
         seconds += lasted[record["epoch"]]
-        epochs.append({"seconds": seconds, "train": record["train"], "test": record["test"]})
+        if "test" in record:
+            epochs.append({"seconds": seconds, **{key: record[key] for key in ("epoch", "train", "test")}})
     last = ends[-1]
     figures = {part: last[part]["accuracy"] for part in TESTED if part in last} | {
         "test_loss": last["test"]["loss"],

@@ -81,7 +81,7 @@ def _cell(spread, form):
 
 
 def _draw_curves(comparison):
-    """Loss and accuracy after each epoch: a line for the mean over the seeds, a band from the least to the greatest."""
+    """Loss and accuracy after each tested epoch: a line for the mean over the seeds, a band from least to greatest."""
     figure = Figure(figsize=(11, 4), layout="constrained")
     loss_axes, accuracy_axes = figure.subplots(1, 2)
     for axes, key, factor in ((loss_axes, "loss", 1), (accuracy_axes, "accuracy", 100)):
@@ -90,7 +90,7 @@ def _draw_curves(comparison):
             for part, style in (("test", "o-"), ("train", "--")):
                 values = [[factor * epoch[part][key] for epoch in epochs] for epochs in runs]
                 by_epoch = list(zip(*values, strict=True))
-                passes = range(1, len(by_epoch) + 1)
+                passes = [epoch["epoch"] for epoch in runs[0]]
                 color, label = FRAMEWORK_COLORS[framework], f"{TITLES[framework]}, {part}"
                 means = [sum(some) / len(some) for some in by_epoch]
                 axes.plot(passes, means, style, color=color, ms=4, lw=1.5, label=label)

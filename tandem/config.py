@@ -116,6 +116,9 @@ class Config(Settings):
     threads: Annotated[int, Field(ge=0, le=1024)] = Field(0, description="CPU threads; 0 for one a core")
     tf32: bool = Field(False, description="let a GPU compute float32 products in TF32")
     log_period: PositiveInt = Field(50, description="batches between two log lines")
+    test_period: PositiveInt = Field(
+        1, description="epochs between two tests, also on validation images; the last epoch is tested in any case"
+    )
     checkpoints: Checkpoints = Field(Checkpoints(), description="when checkpoints are written")
 
     @field_validator("device")

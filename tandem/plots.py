@@ -19,9 +19,9 @@ FRAMEWORK_COLORS = {"paddle": "#1f77b4", "tensorflow": "#e8710a"}
 def draw_curves(runs, path):
     """Draw loss and error rate of `runs` (label to records of metrics.jsonl) over one another, as the PNG `path`.
 
-    Left: the training loss at every log line (thin) and the test loss after every epoch (dots). Right: training
-    (dashed) and test error in percent after every epoch; squares: of the averaged weights. A dotted vertical line: from
-    there on in the other framework.
+    Left: the training loss at every log line (thin) and the test loss after every tested epoch (dots). Right: training
+    (dashed) and test error in percent after every (tested) epoch; squares: of the averaged weights. A dotted vertical
+    line: from there on in the other framework.
     """
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     loss_axes, error_axes = figure.subplots(1, 2)
@@ -37,13 +37,14 @@ def draw_curves(runs, path):
                 handed_over = f"{label}, {before['framework']} to {after['framework']}"
                 for axes in (loss_axes, error_axes):
                     axes.axvline(before["position"], color=color, lw=1.2, ls=":", label=handed_over)
-        ends = [record["epoch"] for record in epochs]
-        loss_axes.plot(
-            ends, [record["test"]["loss"] for record in epochs], "o:", color=color, ms=4, label=f"{label}, test"
-        )
+        tested = [record for record in epochs if "test" in record]
+        losses = [record["test"]["loss"] for record in tested]
+        loss_axes.plot([record["epoch"] for record in tested], losses, "o:", color=color, ms=4, label=f"{label}, test")
         for part, title, style in (("train", "train", "--"), ("test", "test", "o-"), ("test_ema", "test (EMA)", "s:")):
-            if all(part in record for record in epochs):
-                errors = [100 * (1 - record[part]["accuracy"]) for record in epochs]
+            having = [record for record in epochs if part in record]
+            if having:
+                ends = [record["epoch"] for record in having]
+                errors = [100 * (1 - record[part]["accuracy"]) for record in having]
                 error_axes.plot(ends, errors, style, color=color, ms=4, label=f"{label}, {title}")
     for axes, title, unit in ((loss_axes, "Loss", "cross entropy"), (error_axes, "Error rate", "%")):
         axes.set(title=title, xlabel="epoch", ylabel=unit, ylim=(0, None))

@@ -35,6 +35,7 @@ def a_run(framework, seed, accuracies, epoch_seconds):
     """As `read_run` gives it: a run that tested at `accuracies` after its epochs."""
     epochs = [
         {
+            "epoch": number + 1,
             "seconds": (number + 1) * epoch_seconds,
             "train": AVERAGES | {"accuracy": 0.5},
             "test": AVERAGES | {"accuracy": accuracy},
@@ -129,6 +130,20 @@ def test_figures_show_mean_and_deviation():
     assert rows["test accuracy, last epoch"] == ["91.00% ± 1.41%", "50.00% ± 0.00%"]
     assert rows["training until it tests at 50%, seconds"] == ["2 ± 0", "1 ± 0"]
     assert "test (EMA) accuracy, last epoch" not in rows
+
+
+def test_epochs_that_were_not_tested_count_in_the_time(tmp_path):
+    batch, epoch = {"kind": "batch", "images_per_second": 9.0}, {"kind": "epoch", "train": AVERAGES, "peak_memory": 1}
+    records = [batch | {"epoch": number, "seconds": 10.0 * number} for number in (1, 2, 3)]
+    records += [epoch | {"epoch": number} for number in (1, 2, 3)]
+    for number, accuracy in ((2, 0.5), (3, 0.6)):
+        records[2 + number]["test"] = AVERAGES | {"accuracy": accuracy}
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    (tmp_path / "environment.json").write_text("{}")
+    found, _ = comparison.read_run(tmp_path)
+    tested = [(epoch["epoch"], epoch["seconds"], epoch["test"]["accuracy"]) for epoch in found["epochs"]]
+    assert tested == [(2, 30.0, 0.5), (3, 60.0, 0.6)]
+    assert found["figures"]["test"] == 0.6
 
 
 def run(*arguments):

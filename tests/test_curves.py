@@ -1,6 +1,7 @@
 import json
 
 import pytest
+from matplotlib.axes import Axes
 from rich.console import Console
 
 from tandem import curves
@@ -81,6 +82,23 @@ def test_figures_that_only_one_run_has(runs):
 def test_the_picture_is_drawn(runs, tmp_path):
     draw_curves(runs, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_epochs_that_were_not_tested_are_drawn_without_a_dot(runs, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(Axes, "plot", lambda self, x, y, *style, label, **_: drawn.append((label, x, y)))
+    monkeypatch.setattr(Axes, "legend", lambda self, **_: None)
+    end = runs["one"][-1]
+    runs["one"] += [
+        {key: end[key] for key in ("kind", "train")} | {"epoch": 2, "step": 4},
+        end | {"epoch": 3, "step": 6},
+    ]
+    draw_curves({"one": runs["one"]}, tmp_path / "curves.png")
+    assert [line for line in drawn if line[0] == "one, test"] == [
+        ("one, test", [1, 3], [1.0, 1.0]),
+        ("one, test", [1, 3], [50.0, 50.0]),
+    ]
+    assert ("one, train", [1, 2, 3], [50.0, 50.0, 50.0]) in drawn
 
 
 def test_a_picture_that_cannot_be_written(runs, tmp_path):

@@ -252,6 +252,19 @@ def test_averages_and_mirror_images_are_tested_apart(tmp_path):
     assert last["test_ema_flip"] == run._evaluate(run.data.test, flip=True)
 
 
+def test_only_every_so_many_epochs_are_tested_and_the_last_one(tmp_path, monkeypatch):
+    data = data_utils.load(None, 0)
+    monkeypatch.setattr(data_utils, "load", lambda *_: data._replace(validation=data.test))
+    run, _ = train(tmp_path, test_period=3, epochs=4)
+    records = [record for record in read_metrics(tmp_path / "metrics.jsonl") if record["kind"] == "epoch"]
+    assert all("train" in record for record in records)
+    for part in ("test", "test_ema", "validation"):
+        assert [record["epoch"] for record in records if part in record] == [3, 4]
+    tested = {record["validation"]["accuracy"]: record["epoch"] for record in reversed(records[2:])}
+    assert run.best == {"accuracy": max(tested), "epoch": tested[max(tested)]}
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 3  # after every epoch, of which two stay, and the best
+
+
 def test_the_console_says_what_was_tested(tmp_path, capsys):
     train(tmp_path, epochs=1)
     (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("Pass 1 done"))
