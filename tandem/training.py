@@ -207,19 +207,19 @@ class Run:
     def _end_epoch(self):
         record = {"kind": "epoch", "epoch": self.epoch + 1, "step": self.step, "train": _averages(self.epoch_sums)}
         tested = (self.epoch + 1) % self.settings.test_period == 0 or self.epoch + 1 == self.settings.epochs
-        if tested and self.data.validation is not None:
-            record["validation"] = self._evaluate(self.data.validation)
         if tested:
+            if self.data.validation is not None:
+                record["validation"] = self._evaluate(self.data.validation)
             record |= self._test()
         record["peak_memory"] = self.engine.peak_memory()
         record["time"] = time.time()
         self.epoch, self.batch = self.epoch + 1, 0
         self.epoch_sums = np.zeros(4)
         self.recorder.add(record)
-        accuracy = record.get("validation", record["test"])["accuracy"] if tested else -1.0
-        improved = accuracy > self.best["accuracy"]
+        judged = record.get("validation", record.get("test"))
+        improved = tested and judged["accuracy"] > self.best["accuracy"]
         if improved:
-            self.best = {"accuracy": accuracy, "epoch": self.epoch}
+            self.best = {"accuracy": judged["accuracy"], "epoch": self.epoch}
         self._save(record, improved)
         try:
             self.recorder.draw()

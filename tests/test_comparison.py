@@ -12,6 +12,7 @@ import time
 
 import pytest
 import yaml
+from matplotlib.axes import Axes
 
 from tandem import comparison, comparison_report
 from tandem.certificate import Certificate
@@ -144,6 +145,18 @@ def test_epochs_that_were_not_tested_count_in_the_time(tmp_path):
     tested = [(epoch["epoch"], epoch["seconds"], epoch["test"]["accuracy"]) for epoch in found["epochs"]]
     assert tested == [(2, 30.0, 0.5), (3, 60.0, 0.6)]
     assert found["figures"]["test"] == 0.6
+
+
+def test_the_curves_are_drawn_over_the_epochs_that_were_tested(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(Axes, "plot", lambda self, x, y, *style, **_: drawn.append(list(x)))
+    monkeypatch.setattr(Axes, "legend", lambda self, **_: None)
+    found = a_comparison([a_run(framework, 0, [0.5, 0.6], 1.0) for framework in FRAMEWORKS])
+    for one in found.runs:
+        for epoch, number in zip(one["epochs"], (2, 3), strict=True):
+            epoch["epoch"] = number
+    comparison_report._draw_curves(found)
+    assert drawn == 8 * [[2, 3]]  # loss and accuracy, in two frameworks, in testing and training
 
 
 def run(*arguments):
