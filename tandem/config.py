@@ -74,6 +74,11 @@ class Optimizer(Settings):
     momentum: Annotated[Float32, Field(ge=0, lt=1)] = Field(0.9, description="momentum; 0 is plain gradient descent")
     nesterov: bool = Field(False, description="Nesterov's form of momentum")
     weight_decay: Annotated[Float32, Field(ge=0, lt=1)] = Field(5e-4, description="L2 factor, added to the gradient")
+    batch_norm_bias_factor: PositiveInt | None = Field(
+        None,
+        description="how many times as large the learning rate of batch norm's biases is, and how many times as small "
+        "their weight decay; its scales then stay as they are. Null: both are trained like everything else",
+    )
 
 
 class Checkpoints(Settings):

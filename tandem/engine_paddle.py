@@ -132,9 +132,10 @@ class Engine:
             self.averages = {name: variable.detach().clone() for name, variable in self._model_variables().items()}
 
         self.shapes = {name: tuple(variable.shape) for name, variable in self._variables().items()}
-        if config.whitening:
-            frozen = self._model_variables()[state.first_convolution(self.shapes)]
-            frozen.optimize_attr["learning_rate"] = 0.0  # what the optimizer multiplies its own with
+        for name, (factor, weight_decay) in state.exceptions(config, self.shapes).items():
+            parameter = self._model_variables()[name]
+            parameter.optimize_attr["learning_rate"] = factor  # what the optimizer multiplies its own with
+            parameter.regularizer = paddle.regularizer.L2Decay(weight_decay)  # which takes the place of the optimizer's
         weights = initial_state({name: self.shapes[name] for name in self._model_variables()}, config.seed)
         averages = {f"ema/{name}": weights[name] for name in self.averages}
         self.load_state({**self.state(), **weights, **averages}, "initial weights")
@@ -143,7 +144,7 @@ class Engine:
         """One step on `batch`. Returns float64 [3], maybe not computed yet: sum of losses, hits, hits in the top 5.
 
         d = g + weight_decay*w; v = momentum*v + d; w -= learning_rate*v, with Nesterov learning_rate*(d + momentum*v).
-        With `whitening` the learning rate of the first convolution is 0.
+        For some parameters with another learning rate and weight decay: see `tandem.state.exceptions`.
         With `ema_decay` then e = ema_decay*e + (1 - ema_decay)*w, also of statistics; e is w at first.
         `step` numbers the steps of a run: it decides the dropout masks. With mixup a hit is one of the heavier label.
         """

@@ -125,9 +125,7 @@ class Engine:
         self._predict = tf.function(partial(self._logits, training=False), [images], **compiled)
 
         self.shapes = {name: _shape(variable) for name, variable in self._variables().items()}
-        self.frozen = None
-        if config.whitening:
-            self.frozen = self._model_variables()[state.first_convolution(self.shapes)]
+        self.exceptions = state.exceptions(config, self.shapes)
         weights = initial_state({name: self.shapes[name] for name in self._model_variables()}, config.seed)
         averages = {f"ema/{name}": weights[name] for name in self.averages}
         self.load_state({**self.state(), **weights, **averages}, "initial weights")
@@ -136,7 +134,7 @@ class Engine:
         """One step on `batch`. Returns float64 [3], maybe not computed yet: sum of losses, hits, hits in the top 5.
 
         d = g + weight_decay*w; v = momentum*v + d; w -= learning_rate*v, with Nesterov learning_rate*(d + momentum*v).
-        With `whitening` the learning rate of the first convolution is 0.
+        For some parameters with another learning rate and weight decay: see `tandem.state.exceptions`.
         With `ema_decay` then e = ema_decay*e + (1 - ema_decay)*w, also of statistics; e is w at first.
         `step` numbers the steps of a run: it decides the dropout masks. With mixup a hit is one of the heavier label.
         """
@@ -258,11 +256,12 @@ class Engine:
     def _apply(self, gradients, learning_rate):
         """This kernel keeps the learning rate out of the velocity, as Paddle does; Keras' SGD puts it in."""
         for parameter, gradient, velocity in zip(self.parameters, gradients, self.velocities, strict=True):
+            factor, weight_decay = self.exceptions.get(self._canonical_name(parameter), (1.0, self.weight_decay))
             tf.raw_ops.ResourceApplyMomentum(
                 var=parameter.value.handle,
                 accum=velocity.handle,
-                lr=tf.zeros_like(learning_rate) if parameter is self.frozen else learning_rate,
-                grad=gradient + self.weight_decay * parameter,
+                lr=learning_rate * factor,
+                grad=gradient + weight_decay * parameter,
                 momentum=tf.constant(self.momentum, self.dtype),
                 use_nesterov=self.nesterov,
             )

@@ -7,6 +7,8 @@ each behind the path of its block, such as `features.stage1.block2.`; `velocity/
 Names pair the twins, never order.
 """
 
+import numpy as np
+
 from tandem.errors import UserError
 
 PADDLE_STATISTICS = {"_mean": "running_mean", "_variance": "running_var"}
@@ -48,6 +50,31 @@ def first_convolution(shapes):
         if len(shape) == 4:
             return name
     raise UserError("whitening: the network has no convolution to hold the components; leave it out")
+
+
+def exceptions(config, shapes):
+    """Which parameters in `shapes` are not trained like the rest under `config`.
+
+    Returns:
+        A dict from name to (what its learning rate is multiplied with, its weight decay): see `whitening` and
+        `optimizer.batch_norm_bias_factor` in tandem/config.py.
+
+    Raises:
+        UserError: `whitening` without a convolution.
+    """
+    optimizer, found = config.optimizer, {}
+    if config.whitening:
+        found[first_convolution(shapes)] = 0.0, optimizer.weight_decay
+    factor = optimizer.batch_norm_bias_factor
+    if factor is not None:
+        # Rounded as tandem/settings.py has it.
+        weight_decay = float(np.float32(optimizer.weight_decay / factor))
+        for name in shapes:
+            layer = name.removesuffix(".running_var")
+            if layer != name and not name.startswith("ema/"):
+                found[f"{layer}.weight"] = 0.0, optimizer.weight_decay
+                found[f"{layer}.bias"] = float(factor), weight_decay
+    return found
 
 
 def unused(name, names):

@@ -88,8 +88,9 @@ def test_what_is_trained_is_what_was_certified(clean):
 
 
 def test_the_tricks_of_the_recipes_pass_too(workers):
-    """Averages, which are a phase of their own, mixup, label smoothing and a frozen convolution."""
+    """Averages, a phase of their own; mixup, label smoothing, a frozen convolution, biases with another rate."""
     tricks = {"ema_decay": 0.9, "label_smoothing": 0.1, "whitening": True}
+    tricks["optimizer"] = TINY["optimizer"] | {"batch_norm_bias_factor": 7}
     tricks["data"] = TINY["data"] | {"augmentation": {"mixup": 0.4}}
     found = certify("tiny", config.check(TINY | tricks, "test"), workers, steps=2)
     assert found.passed and found.first is None

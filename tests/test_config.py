@@ -108,6 +108,10 @@ def test_settings_are_frozen_and_described():
         ),
         ({"network": {"name": "resnet_cifar", "widths": [1, 2]}}, "network.widths.2: missing; add it"),
         (
+            {"optimizer": {"batch_norm_bias_factor": 0}},
+            "optimizer.batch_norm_bias_factor: should be greater than 0, not 0",
+        ),
+        (
             {"network": {"name": "lenet5"}, "data": {"image_size": 28}},
             "my.yaml: data.image_size: lenet5 is made for 32 pixels, not 28; set 32",
         ),
