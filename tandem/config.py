@@ -142,6 +142,12 @@ class Config(Settings):
                 f"data.image_size: {self.network.name} is made for {size} pixels, not {self.data.image_size}; "
                 f"set {size}: digits and folders are resized to it"
             )
+        smallest = getattr(self.network, "smallest_image", self.data.image_size)
+        if self.data.image_size < smallest:
+            raise ValueError(
+                f"data.image_size: this {self.network.name} needs {smallest} pixels, not {self.data.image_size}; "
+                f"set {smallest} or more"
+            )
         return self
 
 

@@ -213,6 +213,26 @@ class GlobalAveragePool(nn.Layer):
         return global_average_pool(x)
 
 
+class GlobalMaxPool(nn.Layer):
+    """[N, C, H, W] to [N, C]: the largest of each channel."""
+
+    def forward(self, x):
+        """Of equal ones each gets a part of the gradient, as TensorFlow has it; paddle.max gives each the whole."""
+        return paddle.amax(x, axis=[2, 3])
+
+
+class Scale(nn.Layer):
+    """x * factor, which must be a float32 exactly: Paddle reads it as one."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x):
+        """Of any shape, to the same shape."""
+        return x * self.factor
+
+
 class Flatten(nn.Layer):
     """[N, C, H, W] to [N, C * H * W]."""
 

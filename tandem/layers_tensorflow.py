@@ -290,6 +290,32 @@ class GlobalAveragePool(tf.keras.layers.Layer):
 
 
 @register
+class GlobalMaxPool(tf.keras.layers.Layer):
+    """[N, H, W, C] to [N, C]: the largest of each channel."""
+
+    def call(self, x):
+        """Of equal ones each gets a part of the gradient."""
+        return tf.reduce_max(x, axis=[1, 2])
+
+
+@register
+class Scale(tf.keras.layers.Layer):
+    """x * factor, which must be a float32 exactly: Paddle reads it as one."""
+
+    def __init__(self, factor, **kwargs):
+        super().__init__(**kwargs)
+        self.factor = factor
+
+    def call(self, x):
+        """Of any shape, to the same shape."""
+        return x * self.factor
+
+    def get_config(self):
+        """The arguments that make this layer again."""
+        return {**super().get_config(), "factor": self.factor}
+
+
+@register
 class Flatten(tf.keras.layers.Layer):
     """[N, H, W, C] to [N, C * H * W]."""
 

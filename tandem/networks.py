@@ -97,9 +97,19 @@ class ResNetCifar(Settings):
     widths: tuple[PositiveInt, PositiveInt, PositiveInt] = Field(
         (16, 32, 64), description="channels of each stage's 3x3 convolutions"
     )
+    max_pool: bool = Field(
+        False, description="the form of the time records: patches of 2x2 first, and max pools in place of strides"
+    )
+
+    @property
+    def smallest_image(self):
+        """The fewest pixels of height and width: what three pools leave of less is nothing."""
+        return 9 if self.max_pool else 8
 
     @model_validator(mode="after")
     def _check_depth(self):
+        if self.max_pool and self.bottleneck:
+            raise ValueError("max_pool: its blocks have two convolutions; leave out bottleneck")
         importlib.import_module("resnet_cifar").blocks_per_stage(self.depth, self.bottleneck)
         return self
 

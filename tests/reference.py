@@ -174,6 +174,16 @@ def global_average_pool(x, run, name):
     return x.mean(axis=(2, 3))
 
 
+def global_max_pool(x, run, name):
+    """The largest of each channel's image, [N, C]."""
+    return x.max(axis=(2, 3))
+
+
+def scale(factor):
+    """factor * x."""
+    return lambda x, run, name: factor * x
+
+
 def relu(x, run, name):
     """max(x, 0)."""
     return np.maximum(x, 0)
@@ -246,10 +256,11 @@ def momentum_step(weight, velocity, gradient, learning_rate, momentum, decay, ne
 # The networks
 
 
-def conv_bn(stride, padding, groups=1, activated=True):
-    """Convolution, batch norm (Ioffe & Szegedy 2015, section 3.2: before the nonlinearity), ReLU."""
-    layers = [("conv", conv2d(stride, padding, groups)), ("bn", batch_norm), ("relu", relu)]
-    return sequential(*layers[: 3 if activated else 2])
+def conv_bn(stride, padding, groups=1, activated=True, pooled=False):
+    """Convolution, perhaps max pool, batch norm (Ioffe & Szegedy 2015, section 3.2: before the nonlinearity), ReLU."""
+    layers = [("conv", conv2d(stride, padding, groups)), ("pool", max_pool(2, 2)), ("bn", batch_norm), ("relu", relu)]
+    left_out = {"pool": not pooled, "relu": not activated}
+    return sequential(*((name, layer) for name, layer in layers if not left_out.get(name)))
 
 
 def se_resnext(num_block, out_dims, cardinality, **widths):
@@ -294,6 +305,26 @@ def resnet_cifar(count, bottleneck):
 
     stages = ("stage1", stage(1)), ("stage2", stage(2)), ("stage3", stage(2))
     return sequential(("first", conv_bn(1, 1)), *stages, ("pool", global_average_pool), ("fc", dense))
+
+
+def resnet_max_pool(count):
+    """Jordan 2024, arXiv:2404.00498, section 3: patches of 2x2, and convolution, max pool, convolution.
+
+    Beside each second convolution is an identity shortcut here, which airbench94 has not; and an eighth of the logits
+    is taken, where it takes a ninth.
+
+    Args:
+        count: blocks in each of the three stages; the first of them pools.
+    """
+
+    def block(pooled):
+        body = conv_bn(1, 1, activated=False)
+        return sequential(("conv1", conv_bn(1, 1, pooled=pooled)), ("conv2", residual(body, None)))
+
+    stage = sequential(*((f"block{index}", block(index == 1)) for index in range(1, count + 1)))
+    first = sequential(("conv", conv2d(1, 0)), ("relu", relu))
+    stages = ((f"stage{index}", stage) for index in (1, 2, 3))
+    return sequential(("first", first), *stages, ("pool", global_max_pool), ("fc", dense), ("scale", scale(0.125)))
 
 
 def alexnet(stride, padding):

@@ -31,6 +31,11 @@ NETWORKS = {
         "optimizer": {"nesterov": False, "weight_decay": 0.01},
     },
     "resnet": {"network": RESNET | {"depth": 14}, "data": {"image_size": 9}, "whitening": True},
+    "resnet_max_pool": {
+        "network": RESNET | {"depth": 14, "max_pool": True},
+        "data": {"image_size": 17},
+        "optimizer": {"nesterov": True, "weight_decay": 0.01, "batch_norm_bias_factor": 3},
+    },
     "resnet_bottleneck": {"network": RESNET | {"depth": 11, "bottleneck": True}, "data": {"image_size": 9}},
     "lenet5": {"network": {"name": "lenet5"}},
     "simple_cnn": {"network": {"name": "simple_cnn"}},

@@ -108,6 +108,14 @@ def test_settings_are_frozen_and_described():
         ),
         ({"network": {"name": "resnet_cifar", "widths": [1, 2]}}, "network.widths.2: missing; add it"),
         (
+            {"network": {"name": "resnet_cifar", "depth": 20, "bottleneck": True, "max_pool": True}},
+            "network: max_pool: its blocks have two convolutions; leave out bottleneck",
+        ),
+        (
+            {"network": {"name": "resnet_cifar", "max_pool": True}, "data": {"image_size": 8}},
+            "my.yaml: data.image_size: this resnet_cifar needs 9 pixels, not 8; set 9 or more",
+        ),
+        (
             {"optimizer": {"batch_norm_bias_factor": 0}},
             "optimizer.batch_norm_bias_factor: should be greater than 0, not 0",
         ),

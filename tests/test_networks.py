@@ -20,20 +20,21 @@ PHASES = ("evaluation/", "output/", "logits", "loss", "gradient/", "after/veloci
 SMALL = {
     "resnet8_one_width": ({"name": "resnet_cifar", "depth": 8, "widths": [8, 8, 8]}, 16),
     "resnet14_odd": ({"name": "resnet_cifar", "depth": 14, "widths": [3, 5, 8]}, 13),
+    "resnet14_max_pool": ({"name": "resnet_cifar", "depth": 14, "widths": [3, 5, 8], "max_pool": True}, 13),
     "resnet11_bottleneck": ({"name": "resnet_cifar", "depth": 11, "widths": [4, 8, 16], "bottleneck": True}, 13),
 }
 
 
 def of_yaml(path):
-    """The network of a config, and a size of images: small where the network takes any."""
+    """The network of a config, and a size of images, as small as it takes."""
     network = config.load(path).network
-    return network.model_dump(mode="json"), getattr(network, "image_size", 8)
+    return network.model_dump(mode="json"), getattr(network, "image_size", getattr(network, "smallest_image", 8))
 
 
 CASES = {**SMALL, **{path.stem: of_yaml(path) for path in sorted(HERE.parent.glob("configs/*.yaml"))}}
 # Keras traces a Sequential anew for each layer as it loads: VGG takes 15 s, and has no layer that those here lack but
 # BatchNorm1D, which is saved by itself.
-SAVED = ("resnet14_odd", "resnet11_bottleneck", "alexnet", "lenet5", "simple_cnn", "quickstart")
+SAVED = ("resnet14_odd", "resnet14_max_pool", "resnet11_bottleneck", "alexnet", "lenet5", "simple_cnn", "quickstart")
 
 
 class Workers:

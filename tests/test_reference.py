@@ -53,6 +53,7 @@ REFERENCES = {
         ("fc4", ref.dense),
     ),
     "resnet": ref.resnet_cifar(2, bottleneck=False),
+    "resnet_max_pool": ref.resnet_max_pool(2),
     "resnet_bottleneck": ref.resnet_cifar(1, bottleneck=True),
     "lenet5": ref.lenet(["fc3", "fc4", "fc5"]),
     "simple_cnn": ref.lenet(["fc3", "fc4"]),
@@ -179,15 +180,22 @@ def slope(name, weights, unit, distance):
 def test_the_update_is_the_papers(folder, framework, name):
     before, after = state_of(shapes(folder, framework, name)), arrays(folder, framework, name, "after")
     optimizer = settings(name).optimizer
-    frozen = "first.conv.weight" if settings(name).whitening else None
+    frozen = {"first.conv.weight"} if settings(name).whitening else set()
+    faster, factor = set(), optimizer.batch_norm_bias_factor
+    if factor is not None:
+        norms = {key.removesuffix(".running_mean") for key in before if key.endswith(".running_mean")}
+        frozen |= {f"{norm}.weight" for norm in norms}
+        faster = {f"{norm}.bias" for norm in norms}
+        assert len(faster) == 12
     for key, gradient in gradients_of(arrays(folder, framework, name, "training")).items():
+        multiple = factor if key in faster else 1
         weight, velocity = ref.momentum_step(
             before[key],
             before[f"velocity/{key}"],
             gradient,
-            LEARNING_RATE if key != frozen else 0,
+            LEARNING_RATE * multiple if key not in frozen else 0,
             optimizer.momentum,
-            optimizer.weight_decay,
+            np.float32(optimizer.weight_decay / multiple),
             optimizer.nesterov,
         )
         assert error(after[key], weight) < 1e-13, key
