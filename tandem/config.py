@@ -104,6 +104,9 @@ class Config(Settings):
         False,
         description="the first convolution holds principal components of the training images' patches, and stays so",
     )
+    identity_kernels: bool = Field(
+        False, description="the first filters of a convolution of odd size begin by passing on one channel each"
+    )
     # From 0.5 on, 1 - decay is exact in float32, as decay is, so that both frameworks use the same two numbers.
     ema_decay: Annotated[Float32, Field(ge=0.5, lt=1)] | None = Field(
         None,

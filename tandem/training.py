@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 import data_utils
 from tandem import checkpoint, config, schedules, state
 from tandem.errors import UserError
-from tandem.initializers import whitened
+from tandem.initializers import passing_through, whitened
 from tandem.recorder import TESTED, Recorder
 
 SAME_ON_RESUME = (
@@ -65,8 +65,8 @@ class Run:
 
         module = importlib.import_module(f"tandem.engine_{framework}")
         self.engine = module.Engine(settings, len(self.data.class_names), self.mean, self.deviation)
-        if settings.whitening and resumed is None:
-            self._whiten()
+        if resumed is None:
+            self._set_initial_weights()
         self.epoch = 0  # whole epochs done
         self.batch = 0  # batches done of the next one
         self.epoch_sums = np.zeros(4)  # losses, right, right in the top 5, images: of the epoch so far
@@ -85,14 +85,19 @@ class Run:
         except OSError as error:
             raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another --run-dir") from error
 
-    def _whiten(self):
-        """See `whitening` in tandem/config.py; by the training set's first images."""
-        arrays = self.engine.state()
-        name = state.first_convolution(self.engine.shapes)
-        images = (self.data.train.images[:WHITENING_IMAGES] - self.mean) / self.deviation
-        arrays[name] = whitened(arrays[name], images)
+    def _set_initial_weights(self):
+        """See `identity_kernels` and `whitening` in tandem/config.py; the latter by the training set's first images."""
+        arrays, changed = self.engine.state(), {}
+        if self.settings.identity_kernels:
+            kernels = {name: array for name, array in arrays.items() if array.ndim == 4 and "/" not in name}
+            changed |= {name: passing_through(array) for name, array in kernels.items() if array.shape[2] % 2}
+        if self.settings.whitening:
+            name = state.first_convolution(self.engine.shapes)
+            images = (self.data.train.images[:WHITENING_IMAGES] - self.mean) / self.deviation
+            changed[name] = whitened(arrays[name], images)
+        arrays |= changed
         if self.settings.ema_decay is not None:
-            arrays[f"ema/{name}"] = arrays[name]
+            arrays |= {f"ema/{name}": array for name, array in changed.items()}
         self.engine.load_state(arrays, "initial weights")
 
     @property

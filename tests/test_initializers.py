@@ -3,7 +3,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from tandem.initializers import initial_state, whitened
+from tandem.initializers import initial_state, passing_through, whitened
 
 SHAPES = {
     "conv.weight": (64, 32, 3, 3),
@@ -43,10 +43,10 @@ def test_the_same_bits_on_every_machine():
     assert hashlib.sha256(array.tobytes()).hexdigest()[:16] == "2ba1ed2d839b5bb2"
 
 
-def test_whitened_takes_patches_apart():
+def test_whitened_takes_patches_apart_and_makes_them_vary_alike():
     rng = np.random.default_rng(0)
     # Like photographs: neighbours, and the three channels, are nearly alike; far from the mean, too.
-    images = rng.normal(size=(20, 3, 12, 12)).cumsum(axis=1).cumsum(axis=2).cumsum(axis=3) + 0.5
+    images = rng.normal(size=(20, 3, 12, 12), scale=10).cumsum(axis=1).cumsum(axis=2).cumsum(axis=3) + 5
     weight = rng.normal(size=(60, 3, 3, 3)).astype(np.float32)
     filters = whitened(weight, images)
     assert filters.shape == weight.shape and filters.dtype == np.float32
@@ -55,10 +55,23 @@ def test_whitened_takes_patches_apart():
 
     patches = [image[:, y : y + 3, x : x + 3].ravel() for image in images for y in range(10) for x in range(10)]
     outputs = np.array(patches) @ filters[0:54:2].reshape(27, 27).T
-    moments = outputs.T @ outputs
-    variances = np.diag(moments)
-    assert (np.diff(variances) < 0).all() and variances[0] > 1000 * variances[-1]
-    assert np.abs(moments - np.diag(variances)).max() < 1e-5 * variances[0]
-    assert np.linalg.norm(filters[:54].reshape(54, -1), axis=1) == pytest.approx(1, rel=1e-6)
+    moments = outputs.T @ outputs / len(patches)
+    assert moments == pytest.approx(np.eye(27), abs=5e-4)  # the epsilon is small beside the variances here
+    lengths = np.linalg.norm(filters[0:54:2].reshape(27, -1), axis=1)
+    assert (np.diff(lengths) > 0).all() and lengths[-1] > 30 * lengths[0]  # the largest component first
 
     assert (whitened(weight[:7], images) == filters[:7]).all()
+    assert np.isfinite(whitened(weight, np.zeros_like(images))).all()  # nothing varies there
+
+
+@pytest.mark.parametrize(("out_channels", "in_channels", "size"), [(9, 4, 3), (4, 4, 5), (3, 7, 1)])
+def test_the_first_filters_pass_channels_on(out_channels, in_channels, size):
+    rng = np.random.default_rng(1)
+    weight = rng.normal(size=(out_channels, in_channels, size, size)).astype(np.float32)
+    found = passing_through(weight)
+    assert found.dtype == np.float32
+    patch = rng.normal(size=(in_channels, size, size))
+    outputs = np.tensordot(found, patch, 3)
+    passed = min(out_channels, in_channels)
+    assert (outputs[:passed] == patch[:passed, size // 2, size // 2]).all()
+    assert found[passed:] == pytest.approx(weight[passed:] / np.sqrt(6), rel=1e-6)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 import data_utils
 from tandem import checkpoint, config, schedules, training
 from tandem.errors import UserError
+from tandem.initializers import passing_through, whitened
 from tandem.recorder import read_metrics
 from tandem.training import Run
 
@@ -134,6 +135,36 @@ def figures(folder):
         }
         for record in read_metrics(folder / "metrics.jsonl")
     ]
+
+
+@pytest.mark.parametrize("whitening", [False, True])
+def test_kernels_begin_as_the_settings_say(tmp_path, monkeypatch, whitening):
+    rng = np.random.default_rng(0)
+    shapes = {
+        "first.weight": (9, 3, 3, 3),
+        "conv.weight": (8, 9, 1, 1),
+        "even.weight": (4, 8, 2, 2),
+        "fc.weight": (4, 3),
+    }
+    drawn = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    others = {f"velocity/{name}": np.zeros_like(array) for name, array in drawn.items()}
+
+    class Convolutional(Engine):
+        def __init__(self, *arguments):
+            self.shapes = shapes
+            self.arrays = {**drawn, **others, **{f"ema/{name}": array for name, array in drawn.items()}}
+
+    monkeypatch.setattr(sys.modules["tandem.engine_numpy"], "Engine", Convolutional)
+    run = Run(settings_of(identity_kernels=True, whitening=whitening), "numpy", tmp_path)
+    expected = {**drawn, "conv.weight": passing_through(drawn["conv.weight"])}
+    expected["first.weight"] = passing_through(drawn["first.weight"])
+    if whitening:
+        images = (run.data.train.images - run.mean) / run.deviation
+        expected["first.weight"] = whitened(drawn["first.weight"], images)
+    expected |= {f"ema/{name}": array for name, array in expected.items()}
+    assert run.engine.arrays.keys() == {**expected, **others}.keys()
+    for name, array in {**expected, **others}.items():
+        assert (run.engine.arrays[name] == array).all(), name
 
 
 def test_two_processes_do_not_train_in_one_folder(tmp_path):
