@@ -42,22 +42,22 @@ def conv_bn_layer_tensorflow(in_channels, out_channels, kernel_size, stride, rel
     return keras.Sequential(layers, name=name)
 
 
-def patches_paddle():
-    """24 filters of 2x2, with bias and ReLU: the twelve components of a patch of three colours, from both sides."""
+def patches_paddle(in_channels, out_channels):
+    """A convolution of 2x2 without padding, bias and ReLU: 24 filters take the 12 components from both sides."""
     from tandem.layers_paddle import Conv2D
 
     from paddle import nn  # isort: skip
 
-    return nn.Sequential(("conv", Conv2D(3, 24, 2, 1, 0, bias=True)), ("relu", nn.ReLU()))
+    return nn.Sequential(("conv", Conv2D(in_channels, out_channels, 2, 1, 0, bias=True)), ("relu", nn.ReLU()))
 
 
-def patches_tensorflow(*, name):
-    """24 filters of 2x2, with bias and ReLU: the twelve components of a patch of three colours, from both sides."""
+def patches_tensorflow(in_channels, out_channels, *, name):
+    """A convolution of 2x2 without padding, bias and ReLU: 24 filters take the 12 components from both sides."""
     from tandem.layers_tensorflow import Conv2D
 
     from tensorflow import keras  # isort: skip
 
-    layers = [Conv2D(3, 24, 2, 1, 0, bias=True, name="conv"), keras.layers.ReLU(name="relu")]
+    layers = [Conv2D(in_channels, out_channels, 2, 1, 0, bias=True, name="conv"), keras.layers.ReLU(name="relu")]
     return keras.Sequential(layers, name=name)
 
 
@@ -196,7 +196,7 @@ def resnet_cifar_paddle(num_classes=10, depth=20, bottleneck=False, widths=(16, 
 
     block, expansion = (bottleneck_paddle, 4) if bottleneck else (basicblock_paddle, 1)
     if max_pool:
-        first, width, stride, block = patches_paddle(), 24, 2, poolblock_paddle
+        first, width, stride, block = patches_paddle(3, 24), 24, 2, poolblock_paddle
     else:
         first, width, stride = conv_bn_layer_paddle(3, widths[0], 3, 1), widths[0], 1
     count = blocks_per_stage(depth, bottleneck)
@@ -232,7 +232,7 @@ def resnet_cifar_tensorflow(num_classes=10, depth=20, bottleneck=False, widths=(
 
     block, expansion = (bottleneck_tensorflow, 4) if bottleneck else (basicblock_tensorflow, 1)
     if max_pool:
-        first, width, stride, block = patches_tensorflow(name="first"), 24, 2, poolblock_tensorflow
+        first, width, stride, block = patches_tensorflow(3, 24, name="first"), 24, 2, poolblock_tensorflow
     else:
         first, width, stride = conv_bn_layer_tensorflow(3, widths[0], 3, 1, name="first"), widths[0], 1
     count = blocks_per_stage(depth, bottleneck)

@@ -1026,7 +1026,7 @@ MOMENTUM_STEP_CODE = {
 }
 DECAY_CODE = {
     "paddle": (PADDLE_ENGINE, "weight_decay=paddle.regularizer.L2Decay("),
-    "tensorflow": (TENSORFLOW_ENGINE, "grad=gradient + self.weight_decay * parameter,"),
+    "tensorflow": (TENSORFLOW_ENGINE, "grad=gradient + weight_decay * parameter,"),
 }
 PADDLE_MOMENTUM = PADDLE + "paddle/phi/kernels/impl/momentum_kernel_impl.h"
 KERAS_SGD = KERAS + "keras/src/optimizers/sgd.py"
