@@ -16,9 +16,9 @@ def alexnet_paddle(num_classes=10, kernel_size=11, stride=4, padding=1, lrn=True
             convolutions and pools are 6, 3, 3, 1, 1, 1: from the second pool on there is one pixel.
         lrn: whether local response normalisation follows the first two convolutions.
     """
-    from tandem.layers_paddle import Conv2D, Dropout, Flatten, LocalResponseNorm, MaxPool2D
+    from tandem.frameworks.paddle.layers import Conv2D, Dropout, Flatten, LocalResponseNorm, MaxPool2D
 
-    from paddle import nn  # isort: skip
+    from paddle import nn
 
     side = last_side(kernel_size, stride, padding)
     return nn.Sequential(
@@ -57,9 +57,9 @@ def alexnet_tensorflow(num_classes=10, kernel_size=11, stride=4, padding=1, lrn=
             convolutions and pools are 6, 3, 3, 1, 1, 1: from the second pool on there is one pixel.
         lrn: whether local response normalisation follows the first two convolutions.
     """
-    from tandem.layers_tensorflow import Conv2D, Dropout, Flatten, LocalResponseNorm, MaxPool2D
+    from tandem.frameworks.tensorflow.layers import Conv2D, Dropout, Flatten, LocalResponseNorm, MaxPool2D
 
-    from tensorflow import keras  # isort: skip
+    from tensorflow import keras
 
     return keras.Sequential(
         [
@@ -100,6 +100,6 @@ def last_side(kernel_size, stride, padding):
 
 
 if __name__ == "__main__":
-    from tandem.cli import train_script
+    from tandem.commands.train import train_script
 
     train_script("alexnet.yaml")

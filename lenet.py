@@ -10,9 +10,9 @@ is used today, and for three colours.
 
 def lenet5_paddle(num_classes=10):
     """LeNet-5 for 32x32 images, as a paddle.nn.Sequential: float [N, 3, 32, 32] to logits [N, num_classes]."""
-    from tandem.layers_paddle import Conv2D, Flatten, MaxPool2D
+    from tandem.frameworks.paddle.layers import Conv2D, Flatten, MaxPool2D
 
-    from paddle import nn  # isort: skip
+    from paddle import nn
 
     return nn.Sequential(
         ("conv1", Conv2D(3, 6, 5, 1, 0, bias=True)),
@@ -32,9 +32,9 @@ def lenet5_paddle(num_classes=10):
 
 def lenet5_tensorflow(num_classes=10):
     """LeNet-5 for 32x32 images, as a tf.keras.Sequential: float [N, 32, 32, 3] to logits [N, num_classes]."""
-    from tandem.layers_tensorflow import Conv2D, Flatten, MaxPool2D
+    from tandem.frameworks.tensorflow.layers import Conv2D, Flatten, MaxPool2D
 
-    from tensorflow import keras  # isort: skip
+    from tensorflow import keras
 
     return keras.Sequential(
         [
@@ -60,9 +60,9 @@ def simple_cnn_paddle(num_classes=10):
 
     The series puts a softmax after the dense layer of 512, too; here it is a ReLU.
     """
-    from tandem.layers_paddle import Conv2D, Flatten, MaxPool2D
+    from tandem.frameworks.paddle.layers import Conv2D, Flatten, MaxPool2D
 
-    from paddle import nn  # isort: skip
+    from paddle import nn
 
     return nn.Sequential(
         ("conv1", Conv2D(3, 20, 5, 1, 0, bias=True)),
@@ -83,9 +83,9 @@ def simple_cnn_tensorflow(num_classes=10):
 
     The series puts a softmax after the dense layer of 512, too; here it is a ReLU.
     """
-    from tandem.layers_tensorflow import Conv2D, Flatten, MaxPool2D
+    from tandem.frameworks.tensorflow.layers import Conv2D, Flatten, MaxPool2D
 
-    from tensorflow import keras  # isort: skip
+    from tensorflow import keras
 
     return keras.Sequential(
         [
@@ -105,6 +105,6 @@ def simple_cnn_tensorflow(num_classes=10):
 
 
 if __name__ == "__main__":
-    from tandem.cli import train_script
+    from tandem.commands.train import train_script
 
     train_script("lenet5.yaml")

@@ -14,9 +14,9 @@ divides H and W.
 
 def conv_bn_layer_paddle(in_channels, out_channels, kernel_size, stride, relu=True, max_pool=False):
     """Convolution, perhaps a max pool of 2x2, batch norm and, unless told otherwise, ReLU."""
-    from tandem.layers_paddle import BatchNorm2D, Conv2D, MaxPool2D
+    from tandem.frameworks.paddle.layers import BatchNorm2D, Conv2D, MaxPool2D
 
-    from paddle import nn  # isort: skip
+    from paddle import nn
 
     layers = [("conv", Conv2D(in_channels, out_channels, kernel_size, stride, kernel_size // 2))]
     if max_pool:
@@ -29,9 +29,9 @@ def conv_bn_layer_paddle(in_channels, out_channels, kernel_size, stride, relu=Tr
 
 def conv_bn_layer_tensorflow(in_channels, out_channels, kernel_size, stride, relu=True, max_pool=False, *, name):
     """Convolution, perhaps a max pool of 2x2, batch norm and, unless told otherwise, ReLU."""
-    from tandem.layers_tensorflow import BatchNorm2D, Conv2D, MaxPool2D
+    from tandem.frameworks.tensorflow.layers import BatchNorm2D, Conv2D, MaxPool2D
 
-    from tensorflow import keras  # isort: skip
+    from tensorflow import keras
 
     layers = [Conv2D(in_channels, out_channels, kernel_size, stride, kernel_size // 2, name="conv")]
     if max_pool:
@@ -44,18 +44,18 @@ def conv_bn_layer_tensorflow(in_channels, out_channels, kernel_size, stride, rel
 
 def patches_paddle(in_channels, out_channels):
     """A convolution of 2x2 without padding, bias and ReLU: 24 filters take the 12 components from both sides."""
-    from tandem.layers_paddle import Conv2D
+    from tandem.frameworks.paddle.layers import Conv2D
 
-    from paddle import nn  # isort: skip
+    from paddle import nn
 
     return nn.Sequential(("conv", Conv2D(in_channels, out_channels, 2, 1, 0, bias=True)), ("relu", nn.ReLU()))
 
 
 def patches_tensorflow(in_channels, out_channels, *, name):
     """A convolution of 2x2 without padding, bias and ReLU: 24 filters take the 12 components from both sides."""
-    from tandem.layers_tensorflow import Conv2D
+    from tandem.frameworks.tensorflow.layers import Conv2D
 
-    from tensorflow import keras  # isort: skip
+    from tensorflow import keras
 
     layers = [Conv2D(in_channels, out_channels, 2, 1, 0, bias=True, name="conv"), keras.layers.ReLU(name="relu")]
     return keras.Sequential(layers, name=name)
@@ -77,9 +77,9 @@ def shortcut_tensorflow(in_channels, out_channels, stride):
 
 def basicblock_paddle(in_channels, out_channels, stride):
     """Two 3x3 convolutions beside the shortcut."""
-    from tandem.layers_paddle import Residual
+    from tandem.frameworks.paddle.layers import Residual
 
-    from paddle import nn  # isort: skip
+    from paddle import nn
 
     body = nn.Sequential(
         ("conv1", conv_bn_layer_paddle(in_channels, out_channels, 3, stride)),
@@ -90,9 +90,9 @@ def basicblock_paddle(in_channels, out_channels, stride):
 
 def basicblock_tensorflow(in_channels, out_channels, stride, *, name):
     """Two 3x3 convolutions beside the shortcut."""
-    from tandem.layers_tensorflow import Residual
+    from tandem.frameworks.tensorflow.layers import Residual
 
-    from tensorflow import keras  # isort: skip
+    from tensorflow import keras
 
     body = [
         conv_bn_layer_tensorflow(in_channels, out_channels, 3, stride, name="conv1"),
@@ -104,9 +104,9 @@ def basicblock_tensorflow(in_channels, out_channels, stride, *, name):
 
 def bottleneck_paddle(in_channels, out_channels, stride):
     """A 3x3 convolution between two of 1x1, in a quarter of the channels, beside the shortcut."""
-    from tandem.layers_paddle import Residual
+    from tandem.frameworks.paddle.layers import Residual
 
-    from paddle import nn  # isort: skip
+    from paddle import nn
 
     inner = out_channels // 4
     body = nn.Sequential(
@@ -119,9 +119,9 @@ def bottleneck_paddle(in_channels, out_channels, stride):
 
 def bottleneck_tensorflow(in_channels, out_channels, stride, *, name):
     """A 3x3 convolution between two of 1x1, in a quarter of the channels, beside the shortcut."""
-    from tandem.layers_tensorflow import Residual
+    from tandem.frameworks.tensorflow.layers import Residual
 
-    from tensorflow import keras  # isort: skip
+    from tensorflow import keras
 
     inner = out_channels // 4
     body = [
@@ -135,9 +135,9 @@ def bottleneck_tensorflow(in_channels, out_channels, stride, *, name):
 
 def poolblock_paddle(in_channels, out_channels, stride):
     """A 3x3 convolution, where there is a stride a max pool in its place, and a 3x3 convolution beside the identity."""
-    from tandem.layers_paddle import Residual
+    from tandem.frameworks.paddle.layers import Residual
 
-    from paddle import nn  # isort: skip
+    from paddle import nn
 
     return nn.Sequential(
         ("conv1", conv_bn_layer_paddle(in_channels, out_channels, 3, 1, max_pool=stride == 2)),
@@ -147,9 +147,9 @@ def poolblock_paddle(in_channels, out_channels, stride):
 
 def poolblock_tensorflow(in_channels, out_channels, stride, *, name):
     """A 3x3 convolution, where there is a stride a max pool in its place, and a 3x3 convolution beside the identity."""
-    from tandem.layers_tensorflow import Residual
+    from tandem.frameworks.tensorflow.layers import Residual
 
-    from tensorflow import keras  # isort: skip
+    from tensorflow import keras
 
     layers = [
         conv_bn_layer_tensorflow(in_channels, out_channels, 3, 1, max_pool=stride == 2, name="conv1"),
@@ -190,9 +190,10 @@ def resnet_cifar_paddle(num_classes=10, depth=20, bottleneck=False, widths=(16, 
             patches of 2x2 first, a max pool at the beginning of all three stages in place of strides in two, the
             largest in place of the mean at the end, and an eighth of the logits.
     """
-    from tandem.layers_paddle import GlobalAveragePool, GlobalMaxPool, Scale
+    from tandem.config.networks import blocks_per_stage
+    from tandem.frameworks.paddle.layers import GlobalAveragePool, GlobalMaxPool, Scale
 
-    from paddle import nn  # isort: skip
+    from paddle import nn
 
     block, expansion = (bottleneck_paddle, 4) if bottleneck else (basicblock_paddle, 1)
     if max_pool:
@@ -226,9 +227,10 @@ def resnet_cifar_tensorflow(num_classes=10, depth=20, bottleneck=False, widths=(
             patches of 2x2 first, a max pool at the beginning of all three stages in place of strides in two, the
             largest in place of the mean at the end, and an eighth of the logits.
     """
-    from tandem.layers_tensorflow import GlobalAveragePool, GlobalMaxPool, Scale
+    from tandem.config.networks import blocks_per_stage
+    from tandem.frameworks.tensorflow.layers import GlobalAveragePool, GlobalMaxPool, Scale
 
-    from tensorflow import keras  # isort: skip
+    from tensorflow import keras
 
     block, expansion = (bottleneck_tensorflow, 4) if bottleneck else (basicblock_tensorflow, 1)
     if max_pool:
@@ -250,21 +252,7 @@ def resnet_cifar_tensorflow(num_classes=10, depth=20, bottleneck=False, widths=(
     return keras.Sequential(layers, name="resnet_cifar")
 
 
-def blocks_per_stage(depth, bottleneck):
-    """The n of depth 6n + 2, or with bottlenecks 9n + 2.
-
-    Raises:
-        ValueError: there is no such n; names the nearest depths that have one.
-    """
-    layers = 9 if bottleneck else 6
-    count, rest = divmod(depth - 2, layers)
-    if count < 1 or rest:
-        right = [layers * n + 2 for n in (count, count + 1) if n > 0] or [layers + 2]
-        raise ValueError(f"depth: {depth} is not {layers}n+2; use {' or '.join(map(str, right))}")
-    return count
-
-
 if __name__ == "__main__":
-    from tandem.cli import train_script
+    from tandem.commands.train import train_script
 
     train_script("resnet20.yaml")

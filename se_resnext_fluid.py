@@ -5,9 +5,16 @@
 ResNeXt: Xie et al. 2017, arXiv:1611.05431. Squeeze-and-excitation: Hu et al. 2018, arXiv:1709.01507.
 """
 
-from tandem.layers_paddle import AveragePoolPad, BatchNorm2D, Conv2D, Residual, SqueezeExcitation, global_average_pool
+from tandem.frameworks.paddle.layers import (
+    AveragePoolPad,
+    BatchNorm2D,
+    Conv2D,
+    Residual,
+    SqueezeExcitation,
+    global_average_pool,
+)
 
-from paddle import nn  # isort: skip  after Tandem's layers: they set environment variables that it reads on import
+from paddle import nn
 
 
 class SE_ResNeXt(nn.Layer):
@@ -100,6 +107,6 @@ class SE_ResNeXt(nn.Layer):
 
 
 if __name__ == "__main__":
-    from tandem.cli import train_script
+    from tandem.commands.train import train_script
 
     train_script("se_resnext.yaml", only="paddle")

@@ -5,7 +5,7 @@
 ResNeXt: Xie et al. 2017, arXiv:1611.05431. Squeeze-and-excitation: Hu et al. 2018, arXiv:1709.01507.
 """
 
-from tandem.layers_tensorflow import (
+from tandem.frameworks.tensorflow.layers import (
     AveragePoolPad,
     BatchNorm2D,
     Conv2D,
@@ -15,7 +15,7 @@ from tandem.layers_tensorflow import (
     register,
 )
 
-import tensorflow as tf  # isort: skip  after Tandem's layers: they set environment variables that it reads on import
+import tensorflow as tf
 
 
 @register
@@ -124,6 +124,6 @@ class SE_ResNeXt(tf.keras.Model):
 
 
 if __name__ == "__main__":
-    from tandem.cli import train_script
+    from tandem.commands.train import train_script
 
     train_script("se_resnext.yaml", only="tensorflow")

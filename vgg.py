@@ -18,9 +18,9 @@ WIDTHS = (64, 128, 256, 512, 512)
 
 def conv_group_paddle(group, in_channels, out_channels, count, batch_norm, conv_dropout):
     """`count` 3x3 convolutions with what follows each, and a 2x2 pool, as a list of (name, layer)."""
-    from tandem.layers_paddle import BatchNorm2D, Conv2D, Dropout, MaxPool2D
+    from tandem.frameworks.paddle.layers import BatchNorm2D, Conv2D, Dropout, MaxPool2D
 
-    from paddle import nn  # isort: skip
+    from paddle import nn
 
     layers = []
     for index in range(1, count + 1):
@@ -37,9 +37,9 @@ def conv_group_paddle(group, in_channels, out_channels, count, batch_norm, conv_
 
 def conv_group_tensorflow(group, in_channels, out_channels, count, batch_norm, conv_dropout):
     """`count` 3x3 convolutions with what follows each, and a 2x2 pool, as a list of layers."""
-    from tandem.layers_tensorflow import BatchNorm2D, Conv2D, Dropout, MaxPool2D
+    from tandem.frameworks.tensorflow.layers import BatchNorm2D, Conv2D, Dropout, MaxPool2D
 
-    from tensorflow import keras  # isort: skip
+    from tensorflow import keras
 
     layers = []
     for index in range(1, count + 1):
@@ -64,9 +64,9 @@ def vgg_paddle(num_classes=10, depth=16, batch_norm=True, conv_dropout=True, den
         conv_dropout: whether there is dropout among the convolutions, as in the tutorial's form.
         dense_dropout: the rate of dropout among the dense layers.
     """
-    from tandem.layers_paddle import BatchNorm1D, Dropout, Flatten
+    from tandem.frameworks.paddle.layers import BatchNorm1D, Dropout, Flatten
 
-    from paddle import nn  # isort: skip
+    from paddle import nn
 
     layers, in_channels = [], 3
     for group, (count, width) in enumerate(zip(COUNTS[depth], WIDTHS, strict=True), start=1):
@@ -106,9 +106,9 @@ def vgg_tensorflow(num_classes=10, depth=16, batch_norm=True, conv_dropout=True,
         conv_dropout: whether there is dropout among the convolutions, as in the tutorial's form.
         dense_dropout: the rate of dropout among the dense layers.
     """
-    from tandem.layers_tensorflow import BatchNorm1D, Dropout, Flatten
+    from tandem.frameworks.tensorflow.layers import BatchNorm1D, Dropout, Flatten
 
-    from tensorflow import keras  # isort: skip
+    from tensorflow import keras
 
     layers, in_channels = [], 3
     for group, (count, width) in enumerate(zip(COUNTS[depth], WIDTHS, strict=True), start=1):
@@ -139,6 +139,6 @@ def vgg_tensorflow(num_classes=10, depth=16, batch_norm=True, conv_dropout=True,
 
 
 if __name__ == "__main__":
-    from tandem.cli import train_script
+    from tandem.commands.train import train_script
 
     train_script("vgg16.yaml")

@@ -6,11 +6,11 @@ import os
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import data_utils
+from tandem.frameworks.base import FRAMEWORKS
+
 import pytest
 from hypothesis import settings
-
-import data_utils
-from tandem.workers import FRAMEWORKS
 
 settings.register_profile("tandem", deadline=None)  # the machine is noisy, and no test is about time
 settings.load_profile("tandem")
@@ -22,7 +22,7 @@ def begin():
     context = multiprocessing.get_context("spawn")
     pools = {framework: ProcessPoolExecutor(1, context) for framework in FRAMEWORKS}
     for framework, pool in pools.items():  # both load at once, which takes most of the time
-        pool.submit(importlib.import_module, f"tandem.engine_{framework}")
+        pool.submit(importlib.import_module, f"tandem.frameworks.{framework}.engine")
     yield lambda framework, function, *arguments: pools[framework].submit(function, *arguments)
     for pool in pools.values():
         pool.shutdown()

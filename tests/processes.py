@@ -4,10 +4,10 @@ import contextlib
 import io
 import sys
 
-import pytest
+from tandem.commands import cli
+from tandem.frameworks.base import FRAMEWORKS
 
-from tandem import cli
-from tandem.workers import FRAMEWORKS
+import pytest
 
 
 def command(*arguments):

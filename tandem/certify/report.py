@@ -1,0 +1,125 @@
+"""A certificate for people: a table in the terminal, a page for the browser."""
+
+import json
+import math
+from pathlib import Path
+
+from tandem import traps
+from tandem.certify.certificate import BACKWARD
+from tandem.core import files
+from tandem.report import pages
+from tandem.report.pages import number
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from rich.table import Table
+
+
+def save(certificate, folder):
+    """Write `certificate.json` and the self-contained page `certificate.html` into `folder`, each whole or not at all.
+
+    Raises:
+        UserError: they cannot be written.
+    """
+    text = json.dumps(certificate.to_dict(), indent=2) + "\n"
+    files.write_file(Path(folder, "certificate.json"), text.encode())
+    files.write_file(Path(folder, "certificate.html"), to_html(certificate).encode())
+
+
+def to_table(certificate):
+    """A rich Table: a row a phase, with its worst tensor."""
+    table = Table(title=f"{certificate.network}: {certificate.steps} steps of {certificate.batch_size} images")
+    table.add_column("phase")
+    table.add_column("arrays", justify="right")
+    table.add_column("worst error", justify="right")
+    table.add_column("of", overflow="fold")
+    table.add_column("step", justify="right")
+    for phase, entry in certificate.phases.items():
+        table.add_row(phase, str(entry["compared"]), number(entry["error"]), entry["name"], str(entry["step"]))
+    return table
+
+
+def verdict(certificate):
+    """What came of it, as lines of text."""
+    lines = []
+    for framework, phases in certificate.trained.items():
+        errors = (
+            f"{phase} {number(path['error'])}{'' if path['passed'] else ' (TOO FAR)'}" for phase, path in phases.items()
+        )
+        precision = next(iter(phases.values()))["precision"]
+        lines.append(f"One step as {framework} trains, in {precision}, against the certified one: {', '.join(errors)}")
+    if certificate.free_run:
+        last = certificate.free_run[-1]
+        lines.append(
+            f"A free run, not judged: after {len(certificate.free_run)} steps {number(last['frameworks'])} apart; "
+            f"Paddle and itself, nudged in the last bit, {number(last['nudged'])}"
+        )
+    if certificate.first is not None:
+        lines.append(first_difference(certificate.first))
+        known = traps.known(certificate.first)
+        if known:
+            lines.append(f"Traps known to show there: {', '.join(known)} (docs/differences.md)")
+    took = f"{certificate.seconds:.0f} s"
+    if certificate.passed:
+        lines.append(f"PASSED: both compute the same, every element within {number(tolerance(certificate))} ({took})")
+    elif certificate.first is None:
+        lines.append(f"FAILED: the two agree, but one does not train as it was certified ({took})")
+    else:
+        lines.append(f"FAILED: they do not compute the same ({took})")
+    return lines
+
+
+def first_difference(first):
+    """The first difference in one sentence."""
+    layer = f" ({first['layer']})" if first["layer"] else ""
+    by = first["what"] or f"error {number(first['error'])}"
+    return f"First difference: step {first['step']}, {first['phase']}, {first['name']}{layer}: {by}"
+
+
+def tolerance(certificate):
+    """The loosest tolerance in force."""
+    return max(certificate.tolerances.values())
+
+
+def to_html(certificate):
+    """The page: see tandem/report/pages.py."""
+    return pages.render(
+        "certificate.html",
+        certificate=certificate,
+        tolerance=tolerance(certificate),
+        first=certificate.first and first_difference(certificate.first),
+        known=traps.known(certificate.first) if certificate.first else [],
+        errors=_draw_errors(certificate),
+        free_run=_draw_free_run(certificate) if certificate.free_run else "",
+    )
+
+
+def _draw_errors(certificate):
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    axes = figure.subplots()
+    for phase, entry in certificate.phases.items():
+        errors = [error if error else math.nan for error in entry["errors"]]
+        if len(errors) > 1:
+            axes.semilogy(range(len(errors)), errors, ".--" if phase in BACKWARD else ".-", label=phase, lw=1)
+    axes.axhline(tolerance(certificate), color="black", lw=1, ls=":", label="tolerance")
+    axes.set(xlabel="step", ylabel="worst error")
+    return _to_svg(figure, axes, "The worst error of each phase at every step")
+
+
+def _draw_free_run(certificate):
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    axes = figure.subplots()
+    for key, label in (
+        ("frameworks", "Paddle and TensorFlow"),
+        ("nudged", "Paddle and itself, nudged in the last bit"),
+    ):
+        axes.semilogy([step[key] or math.nan for step in certificate.free_run], ".-", label=label, lw=1)
+    axes.set(xlabel="step", ylabel="largest error of a weight")
+    return _to_svg(figure, axes, "How far a free run drifts apart, step by step")
+
+
+def _to_svg(figure, axes, title):
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
+    return pages.to_svg(figure, title)

@@ -1,0 +1,70 @@
+"""tandem certify."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+from tandem.commands.cli import PythonPaddle, PythonTensorFlow, interpreters
+
+import typer
+
+
+class Precision(StrEnum):
+    """What a certificate may be made in: where both frameworks have it on any device."""
+
+    float64 = "float64"
+    float32 = "float32"
+
+
+def certify(
+    network: Annotated[
+        str,
+        typer.Argument(
+            help="A network's name, a config, or a checkpoint, a run, or your own mynet.py with its builders."
+        ),
+    ],
+    override: Annotated[
+        list[str] | None, typer.Option("-o", metavar="KEY=VALUE", help="Set one key, e.g. network.lrn=true.")
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 10,
+    batch_size: Annotated[int, typer.Option(min=2, help="Images in a step.")] = 4,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, gpu or gpu:N; short for -o device=...")] = None,
+    precision: Annotated[Precision, typer.Option(help="What to compare in.")] = "float64",
+    output: Annotated[
+        Path | None, typer.Option(help="Where to write the certificate. Default: certificates/NETWORK.")
+    ] = None,
+    python_paddle: PythonPaddle = None,
+    python_tensorflow: PythonTensorFlow = None,
+):
+    """Prove that a network computes the same in both frameworks; exit code 1 if it does not."""
+    from tandem.certify import report
+    from tandem.certify.certificate import WORKER, certify, subject
+    from tandem.frameworks.workers import Workers
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console, stderr = Console(highlight=False, markup=False, soft_wrap=True), Console(stderr=True)
+    settings, state = subject(network, [*(override or []), *([f"device={device}"] if device else [])])
+    with (
+        Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as progress,
+        Workers(WORKER, interpreters(python_paddle, python_tensorflow)) as workers,
+    ):
+        bar = progress.add_task("Certifying", total=steps)
+        certificate = certify(
+            network,
+            settings,
+            workers,
+            steps,
+            batch_size,
+            precision,
+            state,
+            report=lambda n: progress.update(bar, completed=n),
+        )
+    folder = output or Path("certificates", Path(network).stem)
+    report.save(certificate, folder)
+    console.print(report.to_table(certificate))
+    for line in [*report.verdict(certificate), f"Certificate: {folder / 'certificate.html'}"]:
+        console.print(line)
+    if not certificate.passed:
+        raise typer.Exit(1)

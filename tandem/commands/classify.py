@@ -1,0 +1,44 @@
+"""tandem classify."""
+
+from pathlib import Path
+from typing import Annotated
+
+from tandem.commands.cli import Averaged, ThisFramework, ThisOverride, stderr_console
+
+import typer
+
+
+def classify(
+    source: Annotated[
+        Path, typer.Argument(metavar="CHECKPOINT", help="A checkpoint, a run folder, or an exported .onnx.")
+    ],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Image files, or folders of them.")],
+    framework: ThisFramework = None,
+    override: ThisOverride = None,
+    averaged: Averaged = False,
+    top: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
+):
+    """Tell what is in images of any size and mode: the likeliest classes and their probabilities."""
+    import json
+
+    from tandem.core.errors import UserError
+    from tandem.use.inference import Classifier, OnnxClassifier, image_files
+
+    stderr = stderr_console()
+    files = image_files(images)
+    if source.suffix.lower() != ".onnx":
+        classifier = Classifier(source, framework, override, averaged, lambda line: stderr.print(f"warning: {line}"))
+    elif framework or override or averaged:
+        raise UserError(f"{source}: an exported model is as it is; leave out --framework, -o and --ema")
+    else:
+        classifier = OnnxClassifier(source)
+    found = []
+    for path, classes in classifier.classify(files, top):
+        if as_json:
+            found.append({"image": str(path), "top": [{"class": name, "probability": part} for name, part in classes]})
+        else:
+            print(f"{path}: {', '.join(f'{name} {part:.2%}' for name, part in classes)}")
+    if as_json:
+        about = {"checkpoint": str(classifier.path), "framework": classifier.framework}
+        print(json.dumps({**about, "averaged": classifier.averaged, "images": found}, indent=2))

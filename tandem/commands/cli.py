@@ -1,0 +1,66 @@
+"""What all commands share: one line for bad input, and options that mean the same everywhere."""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+from tandem.core.errors import UserError
+from tandem.core.files import ROOT
+
+import typer
+
+CONFIGS = ROOT / "configs"
+
+
+class Framework(StrEnum):
+    """The names of the frameworks, as options take them."""
+
+    paddle = "paddle"
+    tensorflow = "tensorflow"
+
+
+Checkpoint = Annotated[
+    Path, typer.Argument(metavar="CHECKPOINT", help="A checkpoint; or a run folder, for its newest whole one.")
+]
+ThisFramework = Annotated[
+    Framework | None, typer.Option("--framework", help="What to compute in. Default: what wrote the checkpoint.")
+]
+ThisOverride = Annotated[
+    list[str] | None,
+    typer.Option("-o", metavar="KEY=VALUE", help="Set one key of its config, e.g. data.directory=/data or device=cpu."),
+]
+PythonPaddle = Annotated[Path | None, typer.Option(help="The Python that has Paddle. Default: this one.")]
+PythonTensorFlow = Annotated[Path | None, typer.Option(help="The Python that has TensorFlow. Default: this one.")]
+Averaged = Annotated[bool, typer.Option("--ema", help="Take the averages of its weights (ema_decay) in their place.")]
+
+
+def run(app):
+    """Run a typer app. A `UserError`, or a file that cannot be had, becomes one line on stderr and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno is None:  # no file's: Paddle raises this for what goes wrong in a PyLayer
+            raise
+        print(f"error: {error.filename}: {error.strerror}; check the path and its permissions", file=sys.stderr)
+        sys.exit(2)
+
+
+def make_app(**options):
+    """A typer app that shows no tracebacks of its own and needs no completion."""
+    return typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, **options)
+
+
+def interpreters(paddle, tensorflow):
+    """The interpreters that were named, by framework."""
+    return {name: str(python) for name, python in (("paddle", paddle), ("tensorflow", tensorflow)) if python}
+
+
+def stderr_console():
+    """A rich Console on stderr that shows text as it is."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, markup=False, soft_wrap=True)

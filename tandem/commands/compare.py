@@ -1,0 +1,59 @@
+"""tandem compare."""
+
+from pathlib import Path
+from typing import Annotated
+
+from tandem.commands.cli import PythonPaddle, PythonTensorFlow, interpreters
+
+import typer
+
+
+def compare(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file.")],
+    override: Annotated[
+        list[str] | None, typer.Option("-o", metavar="KEY=VALUE", help="Set one key, e.g. epochs=3 or device=gpu.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs in each framework. A verdict needs two at least.")] = 1,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Compare what is not the same, too; the page says so.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option(help="Where to write, or to go on. Default: comparisons/CONFIG.")
+    ] = None,
+    python_paddle: PythonPaddle = None,
+    python_tensorflow: PythonTensorFlow = None,
+):
+    """Train a config in both frameworks and compare them: certified first, and only as far as the seeds allow.
+
+    Exit code 1 if they are not the same. The same command goes on with what was stopped.
+    """
+    from tandem.certify.certificate import STEPS
+    from tandem.certify.report import verdict
+    from tandem.compare import comparison
+    from tandem.compare import report as comparison_report
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console, stderr = Console(highlight=False, markup=False, soft_wrap=True), Console(stderr=True)
+    folder = output or Path("comparisons", config.stem)
+    pythons = interpreters(python_paddle, python_tensorflow)
+    with Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
+        bar = progress.add_task("Certifying", total=STEPS)
+        found = comparison.begin(
+            config, override or (), folder, seeds, pythons, lambda done: progress.update(bar, completed=done)
+        )
+    for line in verdict(found.certificate):
+        console.print(line)
+    if found.certificate.passed or anyway:
+        try:
+            comparison.run(found, folder, pythons, console.print)
+        except comparison.Stopped:
+            console.print("Stopped; the same command goes on")
+            raise typer.Exit(130) from None
+        console.print(comparison_report.to_table(found))
+    comparison_report.save(found, folder)
+    for line in [*comparison.verdicts(found), f"Report: {folder / 'report.html'}"]:
+        console.print(line)
+    if not found.certificate.passed:
+        raise typer.Exit(1)

@@ -1,0 +1,24 @@
+"""tandem curves."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def curves(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders: what --run-dir named.")],
+    output: Annotated[Path, typer.Option(help="The PNG to draw.")] = Path("curves.png"),
+    epochs: Annotated[int | None, typer.Option(min=1, help="Only so many: for a short run on a long one.")] = None,
+):
+    """Show runs side by side, and draw their loss and error rate over one another."""
+    from tandem.compare.curves import read_runs, side_by_side
+    from tandem.report.plots import draw_curves
+
+    from rich.console import Console
+
+    records = read_runs(runs, epochs)
+    draw_curves(records, output)
+    console = Console(highlight=False)
+    console.print(side_by_side(records))
+    console.print(f"Curves: {output}", soft_wrap=True)

@@ -1,0 +1,39 @@
+"""tandem data."""
+
+from pathlib import Path
+from typing import Annotated
+
+from tandem.commands.cli import CONFIGS
+from tandem.config.load import load_config
+
+import typer
+
+
+def data(
+    config: Annotated[
+        Path | None, typer.Argument(metavar="CONFIG", help="A YAML file. Default: CIFAR-10 as the networks take it.")
+    ] = None,
+    override: Annotated[
+        list[str] | None, typer.Option("-o", metavar="KEY=VALUE", help="Set one key, e.g. data.directory=/data.")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="The PNG to draw samples in.")] = Path("data.png"),
+):
+    """Fetch, check and show the images: counts, mean and deviation; samples before and after augmentation."""
+    from tandem.core import files
+    from tandem.core.errors import UserError
+    from tandem.data.images import load_dataset
+    from tandem.report import pictures
+    from tandem.use import samples
+
+    from rich.console import Console
+
+    settings = load_config(config or CONFIGS / "se_resnext.yaml", override or ())
+    if output.is_dir():
+        raise UserError(f"--output {output}: is a folder; name a file")
+    files.check_folder(output.parent)
+    dataset = load_dataset(settings.data, settings.seed)
+    pictures.save(samples.draw(dataset, settings), output)
+    console = Console(highlight=False, markup=False)
+    console.print(samples.class_table(dataset))
+    for line in [*samples.summary(dataset, settings), f"Samples: {output}"]:
+        console.print(line, soft_wrap=True)

@@ -1,0 +1,49 @@
+"""tandem evaluate."""
+
+from pathlib import Path
+from typing import Annotated
+
+from tandem.commands.cli import Averaged, Checkpoint, ThisFramework, ThisOverride, stderr_console
+
+import typer
+
+
+def evaluate(
+    source: Checkpoint,
+    framework: ThisFramework = None,
+    override: ThisOverride = None,
+    averaged: Averaged = False,
+    flip: Annotated[
+        bool, typer.Option("--flip", help="Go by the mean of the logits of each image and of its mirror image.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option(help="The folder to write to. Default: evaluation/NAME-FRAMEWORK.")
+    ] = None,
+):
+    """Test a checkpoint: accuracy, top-5, loss, a table of the classes, the confusion matrix, the worst mistakes."""
+    from tandem.core import files
+    from tandem.use import evaluation
+    from tandem.use.inference import Classifier
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console, stderr = Console(highlight=False, markup=False), stderr_console()
+    classifier = Classifier(source, framework, override, averaged, lambda line: stderr.print(f"warning: {line}"))
+    how = ["ema"] * averaged + ["flip"] * flip
+    folder = output or Path("evaluation", "-".join([classifier.name, classifier.framework, *how]))
+    files.check_folder(folder)
+    split = classifier.dataset().test
+    with Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
+        bar = progress.add_task("Testing", total=len(split.labels) * (2 if flip else 1))
+        found = evaluation.evaluate(classifier, split, flip, lambda done: progress.update(bar, completed=done))
+    written = evaluation.save(found, split.images, folder)
+    for table in (evaluation.class_table(found), evaluation.confusion_table(found)):
+        if table is not None:
+            console.print(table)
+    for line in evaluation.summary(found):
+        console.print(line, soft_wrap=True)
+    if classifier.has_averages:
+        used, other = ("averaged", "without --ema: plain") if averaged else ("plain", "with --ema: averaged")
+        console.print(f"These are figures of the {used} weights ({other} ones)", soft_wrap=True)
+    console.print(f"Written: {', '.join(map(str, written))}", soft_wrap=True)

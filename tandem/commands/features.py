@@ -1,0 +1,34 @@
+"""tandem features."""
+
+from pathlib import Path
+from typing import Annotated
+
+from tandem.commands.cli import Averaged, Checkpoint, ThisFramework, ThisOverride, stderr_console
+
+import typer
+
+
+def features(
+    source: Checkpoint,
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="An image file.")],
+    layer: Annotated[
+        str | None, typer.Option(help="The layer, e.g. conv1. Default: the first convolution. See summary.")
+    ] = None,
+    framework: ThisFramework = None,
+    override: ThisOverride = None,
+    averaged: Averaged = False,
+    output: Annotated[Path | None, typer.Option(help="The folder to write to. Default: features/IMAGE.")] = None,
+):
+    """Look inside: what a layer makes of an image, as a picture and as .npy; and the first convolution's filters."""
+    from tandem.core import files
+    from tandem.data.images import read_image
+    from tandem.use.features import extract
+    from tandem.use.inference import Classifier
+
+    stderr = stderr_console()
+    classifier = Classifier(source, framework, override, averaged, lambda line: stderr.print(f"warning: {line}"))
+    folder = output or Path("features", image.stem)
+    files.check_folder(folder)
+    pixels = read_image(image, classifier.settings.data.image_size)
+    for path in extract(classifier, pixels, layer, folder):
+        print(path)

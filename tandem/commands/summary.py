@@ -1,0 +1,41 @@
+"""tandem summary."""
+
+from typing import Annotated
+
+from tandem.commands.cli import stderr_console
+
+import typer
+
+
+def summary(
+    network: Annotated[
+        str,
+        typer.Argument(
+            metavar="NETWORK", help="A network's name, a config, a checkpoint, a run, or your own mynet.py."
+        ),
+    ],
+    override: Annotated[
+        list[str] | None, typer.Option("-o", metavar="KEY=VALUE", help="Set one key, e.g. network.depth=32.")
+    ] = None,
+    num_classes: Annotated[
+        int | None, typer.Option(min=1, help="Length of the logits. Default: as many as its data has classes.")
+    ] = None,
+):
+    """Show the layers of both twins side by side: output shape, parameters, multiply-adds."""
+    import sys
+
+    from tandem.certify.certificate import WORKER
+    from tandem.frameworks.workers import Workers
+    from tandem.use import summary
+
+    from rich.console import Console
+
+    stderr = stderr_console()
+    with Workers(WORKER) as workers:
+        found = summary.summarize(
+            network, override or (), workers, num_classes, lambda line: stderr.print(f"warning: {line}")
+        )
+    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160)
+    console.print(summary.to_table(found, network))
+    for line in summary.verdict(found):
+        console.print(line, soft_wrap=True)

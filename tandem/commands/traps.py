@@ -1,0 +1,42 @@
+"""tandem traps."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def traps(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[NAME...]", help="Which. Default: all.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Where to write what came of all of them, e.g. docs/differences.md.")
+    ] = None,
+):
+    """Switch on each known way to differ, and show where the certificate sees it; exit code 1 if it does not."""
+    from tandem.certify import gallery
+    from tandem.certify.certificate import WORKER
+    from tandem.core import files
+    from tandem.core.errors import UserError
+    from tandem.frameworks.workers import Workers
+
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console, stderr = Console(highlight=False), Console(stderr=True)
+    selected = gallery.chosen(names)
+    if output and names:
+        raise UserError("--output: the page holds every trap; leave out the names")
+    with (
+        Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as progress,
+        Workers(WORKER) as workers,
+    ):
+        bar = progress.add_task("Traps", total=gallery.parts(selected))
+        found, versions = gallery.run(
+            selected, workers, lambda what, done: progress.update(bar, description=what, completed=done)
+        )
+    console.print(gallery.table(found))
+    if not all(one.passed for one in found):
+        raise typer.Exit(1)
+    if output:
+        files.write_file(output, gallery.page(found, versions, output).encode())
+        console.print(f"Written: {output}", soft_wrap=True)

@@ -1,0 +1,325 @@
+"""The articles' comparison, done fairly: only of what is certified to be the same, and only as far as the seeds allow.
+
+Each run is the training script's own, in a process of its own, one after the other; which framework goes first changes
+from seed to seed. Whatever was done stays done: the same command goes on where it was stopped.
+"""
+
+import contextlib
+import dataclasses
+import json
+import math
+import shlex
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from tandem.certify import certificate
+from tandem.certify import report as certificate_report
+from tandem.certify.certificate import WORKER
+from tandem.compare.curves import images_per_second
+from tandem.config import networks
+from tandem.config.load import check_config, load_config, save_config
+from tandem.core import files
+from tandem.core.errors import UserError
+from tandem.core.files import ROOT
+from tandem.core.machine import machine
+from tandem.frameworks.base import FRAMEWORKS
+from tandem.frameworks.layer_table import totals
+from tandem.frameworks.workers import Workers
+from tandem.training import checkpoint
+from tandem.training.recorder import TESTED, read_metrics
+from tandem.use import summary
+
+import numpy as np
+from scipy.stats import ttest_ind
+
+CONFIDENCE = 0.95
+"""Of the intervals on which verdicts rest."""
+
+STOPPING = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
+"""Ctrl-C, kill, and a terminal that is closed (which Windows does not have)."""
+
+
+class Stopped(Exception):
+    """A signal stopped a run; the same command goes on with it."""
+
+
+@dataclasses.dataclass
+class Comparison:
+    """What was compared, and what came of it.
+
+    Attributes:
+        name: of the config.
+        settings: the config in force, as a dict.
+        seeds: of the runs.
+        certificate: a `tandem.certify.certificate.Certificate`. Where it failed and there are runs, they were asked
+            for anyway.
+        layers: by framework, the sums of `parameters`, `statistics` and `multiply_adds` (of one image).
+        made, machine: when (ISO 8601), and on what.
+        commands: what trained each framework with the first seed, and what does the whole again, for a shell.
+        environments: by framework, the device settings and versions in force.
+        runs: see `read_run`.
+        target: the test accuracy to which training is timed: the highest whole percent that every run reached.
+    """
+
+    name: str
+    settings: dict
+    seeds: list
+    certificate: certificate.Certificate
+    layers: dict
+    made: str
+    machine: dict
+    commands: list = dataclasses.field(default_factory=list)
+    environments: dict = dataclasses.field(default_factory=dict)
+    runs: list = dataclasses.field(default_factory=list)
+    target: float | None = None
+
+    def values(self, key):
+        """By framework, the figure `key` of each of its runs; None where a run does not have it."""
+        return {
+            framework: [run["figures"].get(key) for run in self.runs if run["framework"] == framework]
+            for framework in FRAMEWORKS
+        }
+
+    def to_dict(self):
+        """As plain values, for JSON; with the mean and deviation of each figure, and the verdicts."""
+        spread = {key: {name: mean_and_deviation(values) for name, values in self.values(key).items()} for key in KEYS}
+        plain = {**dataclasses.asdict(self), "certificate": self.certificate.to_dict()}
+        return {**plain, "spread": spread, "verdicts": verdicts(self)}
+
+
+KEYS = (*TESTED, "test_loss", "train_loss", "epoch_seconds", "images_per_second", "seconds_to_target", "peak_memory")
+"""The figures of a run. Accuracies and losses are of the last epoch; `test_flip` and the like are there where the
+config asks for them. `epoch_seconds`: training, without testing, of the median epoch, the first left out where there
+are others, for it compiles. `images_per_second`: in the median log line. `seconds_to_target`: of training, until the
+end of the first epoch that tested at `target`. `peak_memory`: bytes."""
+
+
+def begin(path, overrides, folder, seeds, pythons, report):
+    """Certify a config, and take `folder` for its comparison: a `Comparison` without runs.
+
+    Args:
+        path: the YAML file.
+        overrides: changes to it.
+        folder: where to write; it may hold an unfinished comparison of the same settings.
+        seeds: how many; they count from the config's own.
+        pythons: by framework, the Python interpreter that has it; where it has no entry, this one.
+        report: called with how many steps of the certificate are done.
+
+    Raises:
+        UserError: bad input.
+    """
+    folder, settings = Path(folder), load_config(path, overrides)
+    _check_folder(folder, settings)
+    with Workers(WORKER, pythons) as workers:
+        # Layers first: a worker that fails its certificate may not answer any more.
+        layers = summary.summarize(str(path), overrides, workers)
+        found = certificate.certify(str(path), settings, workers, report=report)
+    certificate_report.save(found, folder / "certificate")
+    save_config(settings, folder / "config.yaml")
+    return Comparison(
+        name=Path(path).stem,
+        settings=settings.model_dump(mode="json"),
+        seeds=[settings.seed + number for number in range(seeds)],
+        certificate=found,
+        layers={framework: totals(rows) for framework, rows in layers.items()},
+        made=datetime.now(UTC).isoformat(timespec="seconds"),
+        machine=machine(),
+    )
+
+
+def run(comparison, folder, pythons, say):
+    """Train in both frameworks with every seed, and enter what came of it.
+
+    Args:
+        comparison: what `begin` gave.
+        folder, pythons: as there. Finished runs are left as they are, others go on.
+        say: is told what begins.
+
+    Raises:
+        UserError: a run failed, or runs of a framework were made with different versions, devices or threads.
+        Stopped: a signal stopped a run.
+    """
+    folder, settings = Path(folder), check_config(comparison.settings, comparison.name)
+    for number, seed in enumerate(comparison.seeds):
+        for framework in FRAMEWORKS[:: -1 if number % 2 else 1]:
+            _train(folder, settings, framework, seed, pythons.get(framework, sys.executable), say)
+    for framework in FRAMEWORKS:
+        for seed in comparison.seeds:
+            finished, environment = read_run(_run_folder(folder, framework, seed))
+            if comparison.environments.setdefault(framework, environment) != environment:
+                raise UserError(
+                    f"{_run_folder(folder, framework, seed)}: was made with other versions, threads or another device "
+                    f"than that of seed {comparison.seeds[0]}; delete one of them, and it is made again"
+                )
+            comparison.runs.append({"framework": framework, "seed": seed, **finished})
+        command = _command(settings.network, framework, "config.yaml", comparison.seeds[0])
+        comparison.commands.append(shlex.join(["python", *command]))
+    comparison.commands.append(f"python -m tandem compare config.yaml --seeds {len(comparison.seeds)}")
+    _time_to_target(comparison)
+
+
+def read_run(folder):
+    """Of a finished run: its epochs and figures, and its environment.json.
+
+    Returns:
+        A dict: `epochs`, for each that was tested its number, `epoch`, its `seconds` of training since the start,
+        `test` and `train` (dicts of `accuracy`, `top5` and `loss`); and `figures`, see `KEYS`. And the environment as a
+        dict.
+    """
+    records = read_metrics(folder / "metrics.jsonl")
+    lasted = {}
+    for record in records:
+        if record["kind"] == "batch":
+            lasted[record["epoch"]] = lasted.get(record["epoch"], 0.0) + record["seconds"]
+    seconds, epochs = 0.0, []
+    ends = [record for record in records if record["kind"] == "epoch"]
+    for record in ends:
+        seconds += lasted[record["epoch"]]
+        if "test" in record:
+            epochs.append({"seconds": seconds, **{key: record[key] for key in ("epoch", "train", "test")}})
+    last = ends[-1]
+    figures = {part: last[part]["accuracy"] for part in TESTED if part in last} | {
+        "test_loss": last["test"]["loss"],
+        "train_loss": last["train"]["loss"],
+        "epoch_seconds": statistics.median(list(lasted.values())[1:] or lasted.values()),
+        "images_per_second": images_per_second(records),
+        "peak_memory": max(record["peak_memory"] or 0 for record in ends) or None,
+    }
+    return {"epochs": epochs, "figures": figures}, json.loads((folder / "environment.json").read_text())
+
+
+def mean_and_deviation(values):
+    """Mean and sample standard deviation of a figure over the seeds; None where there is none."""
+    if not values or None in values:
+        return {"mean": None, "deviation": None}
+    deviation = statistics.stdev(values) if len(values) > 1 else None
+    return {"mean": statistics.mean(values), "deviation": deviation}
+
+
+def verdicts(comparison):
+    """What may be said, as lines of text: Welch's t interval of the difference of the means, or why there is none."""
+    if not comparison.runs:
+        return ["Not compared: the certificate does not find them to be the same"]
+    lines = []
+    if not comparison.certificate.passed:
+        lines.append("These are two different networks: what follows says nothing about the frameworks")
+    if len(comparison.seeds) < 2:
+        return [*lines, "No verdict: from one seed nobody can tell how far apart two are; --seeds 3 can"]
+    seeds = f"with {len(comparison.seeds)} seeds"
+    paddle, tensorflow = comparison.values("test").values()
+    interval = difference(tensorflow, paddle)
+    if interval is None:
+        lines.append("Test accuracy: no verdict, for the seeds show no spread; another test set, or more seeds")
+    else:
+        low, high = interval
+        points = f"TensorFlow - Paddle: {100 * low:+.2f} to {100 * high:+.2f} points"
+        ahead = "TensorFlow is ahead" if low > 0 else "Paddle is ahead" if high < 0 else f"not to be told apart {seeds}"
+        lines.append(f"Test accuracy: {ahead} ({points})")
+    timed = f"Training until it tests at {comparison.target:.0%}"
+    for key, what in (("epoch_seconds", "Training an epoch"), ("seconds_to_target", timed), ("peak_memory", "Memory")):
+        logarithms = [np.log(values) for values in comparison.values(key).values() if None not in values]
+        interval = difference(*logarithms) if len(logarithms) == 2 else None
+        if interval is not None:
+            middle = logarithms[0].mean() - logarithms[1].mean()
+            lines.append(f"{what}: {_ratio(*np.exp([*interval, middle]), seeds)}")
+    return lines
+
+
+def _ratio(low, high, middle, seeds):
+    """In words, how many times what TensorFlow takes Paddle takes: the middle, and the bounds of its interval."""
+    if high < 1:
+        return f"TensorFlow takes {1 / middle:.2f} times what Paddle takes ({1 / high:.2f} to {1 / low:.2f})"
+    if low > 1:
+        return f"Paddle takes {middle:.2f} times what TensorFlow takes ({low:.2f} to {high:.2f})"
+    if high / low > 10:
+        return f"not to be told apart {seeds}: runs of one framework differ too much among themselves"
+    return f"not to be told apart {seeds} (Paddle / TensorFlow: {low:.2f} to {high:.2f})"
+
+
+def difference(first, second):
+    """Bounds of the `CONFIDENCE` interval of mean(first) - mean(second), by Welch's t-test, of two values or more.
+
+    None where neither has a spread: then there is nothing to measure a difference by.
+    """
+    if np.ptp(first) == np.ptp(second) == 0:
+        return None
+    interval = ttest_ind(first, second, equal_var=False).confidence_interval(CONFIDENCE)
+    return float(interval.low), float(interval.high)
+
+
+def _check_folder(folder, settings):
+    """Refuse a folder that holds another comparison, or something else, or cannot be written."""
+    files.check_folder(folder)
+    path = folder / "config.yaml"
+    if path.exists() and not (folder / "metrics.jsonl").exists():  # which would be a run's
+        if load_config(path) != settings:
+            raise UserError(f"{folder}: holds a comparison with other settings; choose another --output")
+    elif folder.is_dir() and any(file.name != "certificate" for file in folder.iterdir()):
+        raise UserError(f"{folder}: holds something else; choose another --output")
+
+
+def _run_folder(folder, framework, seed):
+    return folder / "runs" / f"{framework}-seed{seed}"
+
+
+def _command(network, framework, path, seed):
+    """The training script, that of the network's builder (of a network of one's own any will do), and its arguments."""
+    own = isinstance(network, networks.Own)
+    script = "resnet_cifar" if own else network.builders[framework].partition(":")[0]
+    return [f"{script}.py", "--framework", framework, "--config", str(path), "-o", f"seed={seed}"]
+
+
+def _train(folder, settings, framework, seed, python, say):
+    """Train until the run is done: from the start, or from where it was stopped."""
+    run = _run_folder(folder, framework, seed)
+    done = [record["epoch"] for record in read_metrics(run / "metrics.jsonl") if record["kind"] == "epoch"]
+    if done and done[-1] == settings.epochs:
+        return
+    script, *arguments = _command(settings.network, framework, folder / "config.yaml", seed)
+    if checkpoint.newest_first(run / "checkpoints"):
+        where = ["--resume", str(run)]
+    else:
+        shutil.rmtree(run, ignore_errors=True)  # it was killed before its first checkpoint
+        where = ["--run-dir", str(run)]
+    say(f"Training {framework}, seed {seed}")
+    # A session of its own: Ctrl-C reaches it once, from here.
+    try:
+        process = subprocess.Popen([python, str(ROOT / script), *arguments, *where], start_new_session=True)
+    except OSError as error:
+        raise UserError(f"--python-{framework} {python}: {error.strerror}; name a Python") from error
+    with _signals_to(process) as stopped:
+        code = process.wait()
+    if stopped:
+        raise Stopped
+    if code:
+        raise UserError(f"{run}: training in {framework} failed (exit code {code}), as said above; see to that")
+
+
+@contextlib.contextmanager
+def _signals_to(process):
+    """In it, `STOPPING` signals make `process` stop at a checkpoint; gives a list of those that came."""
+    came = []
+
+    def forward(number, frame):
+        came.append(number)
+        process.send_signal(signal.SIGINT)
+
+    before = {number: signal.signal(number, forward) for number in STOPPING}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _time_to_target(comparison):
+    best = min(max(epoch["test"]["accuracy"] for epoch in run["epochs"]) for run in comparison.runs)
+    comparison.target = math.floor(round(100 * best, 6)) / 100
+    for run in comparison.runs:
+        reached = (epoch["seconds"] for epoch in run["epochs"] if epoch["test"]["accuracy"] >= comparison.target)
+        run["figures"]["seconds_to_target"] = next(reached)

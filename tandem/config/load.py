@@ -1,0 +1,127 @@
+"""YAML to frozen, checked settings. Every error is one line that names the file and the key."""
+
+import copy
+import difflib
+from pathlib import Path
+from typing import get_args
+
+from tandem.config.schema import Config
+from tandem.core.errors import UserError
+
+import yaml
+from pydantic import ValidationError
+
+
+def load_config(path, overrides=()):
+    """Read the YAML file `path`, apply `overrides` ("optimizer.learning_rate=0.05"), and check: a `Config`.
+
+    Raises:
+        UserError: the file cannot be read, is not YAML, or a key is unknown, missing or has a wrong value.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        there = ", ".join(sorted(str(other) for other in Path(path).parent.glob("*.yaml")))
+        raise UserError(f"{path}: no such config; {f'there are {there}' if there else 'check the path'}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as a config ({error}); give a YAML text file") from error
+    values = _parse(text, path)
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: not a config; it must hold keys with values, as configs/quickstart.yaml does")
+    return check_config(overridden(values, overrides), path)
+
+
+def overridden(values, overrides):
+    """`values` (a config as nested dicts) with each of `overrides` ("optimizer.learning_rate=0.05") put in place.
+
+    Raises:
+        UserError: an override is not KEY=VALUE, or its key leads into something that is not a group.
+    """
+    values = copy.deepcopy(values)
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not all(key.split(".")):
+            raise UserError(f"-o {override}: not of the form KEY=VALUE, for example optimizer.learning_rate=0.05")
+        *groups, last = key.split(".")
+        group = values
+        for name in groups:
+            group = group.setdefault(name, {})
+            if not isinstance(group, dict):
+                raise UserError(f"-o {override}: {name} is not a group of settings; see the config")
+        group[last] = _parse(text, f"-o {override}")
+    return values
+
+
+def check_config(values, origin):
+    """Make a `Config` of a dict; `origin` (a file, or what else they came from) is named in errors."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise UserError(f"{origin}: {_one_line(error)}") from error
+
+
+def save_config(config, path):
+    """Write the effective config, defaults included, as YAML that `load_config` reads back to an equal `Config`."""
+    Path(path).write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that is there twice, of which YAML's own loader takes the last."""
+
+    def construct_mapping(self, node, deep=False):
+        """The mapping of `node`."""
+        keys = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in keys:
+                raise yaml.constructor.ConstructorError(None, None, f"{key.value} is there twice", key.start_mark)
+            keys.add(str(key.value))
+        return super().construct_mapping(node, deep)
+
+
+def _parse(text, origin):
+    try:
+        return yaml.load(text, _Loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}: " if mark else ""
+        what = getattr(error, "problem", None) or str(error)
+        raise UserError(f"{origin}: {where}not YAML ({what}); correct it there") from error
+
+
+def _one_line(error):
+    """The first of pydantic's errors as one line, and how many more there are."""
+    # An unknown key comes first: it may be a missing one, misspelt.
+    first, *others = sorted(error.errors(), key=lambda error: error["type"] != "extra_forbidden")
+    key, _ = _walk(first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = sorted(_walk(first["loc"][:-1])[1].model_fields)
+        nearest = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.5)
+        line = f"{key}: unknown key; " + (f"did you mean {nearest[0]}?" if nearest else f"known are {', '.join(known)}")
+    elif first["type"] == "missing":
+        line = f"{key}: missing; add it"
+    elif first["type"] == "union_tag_not_found":
+        line = f"{key}.name: missing; add it"
+    elif first["type"] == "union_tag_invalid":
+        line = f"{key}.name: {first['ctx']['tag']!r} is unknown; use one of {first['ctx']['expected_tags']}"
+    else:
+        message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+        line = f"{key}: {message}" if key else message  # without a key, the message names it
+        if not isinstance(first["input"], dict):
+            line += f", not {first['input']!r}"
+    return line + (f" (and {len(others)} more)" if others else "")
+
+
+def _walk(location):
+    """The dotted key at pydantic's `location`, without the tags it adds for unions; and the group of settings there."""
+    keys, group = [], Config
+    for part in location:
+        if hasattr(group, "model_fields"):
+            keys.append(part)
+            group = group.model_fields[part].annotation if part in group.model_fields else None
+        elif get_args(group) and isinstance(part, str):
+            group = next(
+                member for member in get_args(group) if part in get_args(member.model_fields["name"].annotation)
+            )
+        else:
+            keys.append(part)
+    return ".".join(str(key) for key in keys), group

@@ -1,0 +1,205 @@
+"""The networks: the settings of each, checked without a framework, and where its two builders are."""
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, get_args
+
+from tandem.config.settings import Settings
+from tandem.core.errors import UserError
+
+from pydantic import Field, PositiveInt, field_validator, model_validator
+
+
+class SEResNeXt(Settings):
+    """SE-ResNeXt for 32x32 images (Xie et al. 2017, arXiv:1611.05431; Hu et al. 2018, arXiv:1709.01507)."""
+
+    builders: ClassVar = {
+        "paddle": "se_resnext_fluid:SE_ResNeXt",
+        "tensorflow": "se_resnext_tensorflow:SE_ResNeXt",
+    }
+
+    name: Literal["se_resnext"] = Field(description="the network")
+    num_block: PositiveInt = Field(3, description="residual blocks in each stage")
+    depth: PositiveInt = Field(64, description="channels of one branch")
+    out_dims: tuple[PositiveInt, ...] = Field(
+        (64, 128, 256), min_length=1, description="channels after each stage; each as wide as the last or twice that"
+    )
+    cardinality: PositiveInt = Field(8, description="branches of a block")
+    reduction_ratio: PositiveInt = Field(4, description="by how much squeeze-and-excitation narrows")
+
+    @model_validator(mode="after")
+    def _check_widths(self):
+        for before, after in zip(self.out_dims, self.out_dims[1:], strict=False):
+            if after not in (before, 2 * before):
+                raise ValueError(
+                    f"out_dims: {after} follows {before}, but the identity shortcut can only keep "
+                    f"the width or double it; use {before} or {2 * before}"
+                )
+            if after != before and before % 2:
+                raise ValueError(
+                    f"out_dims: {before} is odd, so the shortcut to {after} cannot be padded alike on both sides; "
+                    "use even widths"
+                )
+        if min(self.out_dims) < self.reduction_ratio:
+            raise ValueError(
+                f"reduction_ratio: {self.reduction_ratio} leaves no channel of {min(self.out_dims)}; lower it"
+            )
+        return self
+
+
+class AlexNet(Settings):
+    """AlexNet for 32x32 images (Krizhevsky et al. 2012)."""
+
+    builders: ClassVar = {"paddle": "alexnet:alexnet_paddle", "tensorflow": "alexnet:alexnet_tensorflow"}
+    image_size: ClassVar = 32
+
+    name: Literal["alexnet"] = Field(description="the network")
+    kernel_size: Annotated[int, Field(ge=1, le=32)] = Field(11, description="side of the first convolution's kernel")
+    stride: PositiveInt = Field(4, description="step of the first convolution")
+    padding: Annotated[int, Field(ge=0)] = Field(1, description="pixels of zeros around the image")
+    lrn: bool = Field(True, description="local response normalisation after the first two convolutions")
+
+    @model_validator(mode="after")
+    def _check_padding(self):
+        if self.padding >= self.kernel_size:
+            raise ValueError(f"padding: {self.padding} is as wide as the kernel of {self.kernel_size}; lower it")
+        return self
+
+
+class VGG(Settings):
+    """VGG for 32x32 images (Simonyan & Zisserman 2015, arXiv:1409.1556)."""
+
+    builders: ClassVar = {"paddle": "vgg:vgg_paddle", "tensorflow": "vgg:vgg_tensorflow"}
+    image_size: ClassVar = 32
+
+    name: Literal["vgg"] = Field(description="the network")
+    depth: Literal[11, 13, 16, 19] = Field(16, description="layers with weights, as the paper counts")
+    batch_norm: bool = Field(
+        True, description="batch norm and dense layers of 512; or neither, and dense layers of 2048"
+    )
+    conv_dropout: bool = Field(True, description="dropout of 0.3 and 0.4 among the convolutions")
+    dense_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.5, description="dropout among the dense layers")
+
+
+def blocks_per_stage(depth, bottleneck):
+    """The n of depth 6n + 2, or with bottlenecks 9n + 2.
+
+    Raises:
+        ValueError: there is no such n; names the nearest depths that have one.
+    """
+    layers = 9 if bottleneck else 6
+    count, rest = divmod(depth - 2, layers)
+    if count < 1 or rest:
+        right = [layers * n + 2 for n in (count, count + 1) if n > 0] or [layers + 2]
+        raise ValueError(f"depth: {depth} is not {layers}n+2; use {' or '.join(map(str, right))}")
+    return count
+
+
+class ResNetCifar(Settings):
+    """ResNet for small images (He et al. 2016, arXiv:1512.03385, section 4.2)."""
+
+    builders: ClassVar = {
+        "paddle": "resnet_cifar:resnet_cifar_paddle",
+        "tensorflow": "resnet_cifar:resnet_cifar_tensorflow",
+    }
+
+    name: Literal["resnet_cifar"] = Field(description="the network")
+    depth: int = Field(20, description="6n + 2, or with bottlenecks 9n + 2, for n blocks in each of the three stages")
+    bottleneck: bool = Field(False, description="blocks of three convolutions in place of two")
+    widths: tuple[PositiveInt, PositiveInt, PositiveInt] = Field(
+        (16, 32, 64), description="channels of each stage's 3x3 convolutions"
+    )
+    max_pool: bool = Field(
+        False, description="the form of the time records: patches of 2x2 first, and max pools in place of strides"
+    )
+
+    @property
+    def smallest_image(self):
+        """The fewest pixels of height and width: what three pools leave of less is nothing."""
+        return 9 if self.max_pool else 8
+
+    @model_validator(mode="after")
+    def _check_depth(self):
+        if self.max_pool and self.bottleneck:
+            raise ValueError("max_pool: its blocks have two convolutions; leave out bottleneck")
+        blocks_per_stage(self.depth, self.bottleneck)
+        return self
+
+
+class LeNet5(Settings):
+    """LeNet-5 for 32x32 images (LeCun et al. 1998)."""
+
+    builders: ClassVar = {"paddle": "lenet:lenet5_paddle", "tensorflow": "lenet:lenet5_tensorflow"}
+    image_size: ClassVar = 32
+
+    name: Literal["lenet5"] = Field(description="the network")
+
+
+class SimpleCNN(Settings):
+    """The simple CNN of the series, for 32x32 images."""
+
+    builders: ClassVar = {"paddle": "lenet:simple_cnn_paddle", "tensorflow": "lenet:simple_cnn_tensorflow"}
+    image_size: ClassVar = 32
+
+    name: Literal["simple_cnn"] = Field(description="the network")
+
+
+class Own(Settings):
+    """A network of your own: a file NAME.py with the builders NAME_paddle and NAME_tensorflow."""
+
+    name: Literal["own"] = Field(description="the network")
+    file: str = Field(description="the Python file; its name is that of the builders")
+    options: dict[str, Any] = Field({}, description="what the builders are called with, besides num_classes")
+
+    @field_validator("file")
+    @classmethod
+    def _check_file(cls, file):
+        if not (file.endswith(".py") and Path(file).stem.isidentifier()):
+            raise ValueError("use a Python file whose name can be the start of a function's, such as mynet.py")
+        return file
+
+    @property
+    def builders(self):
+        """Where the builders are, by framework."""
+        return {framework: f"{self.file}:{Path(self.file).stem}_{framework}" for framework in ("paddle", "tensorflow")}
+
+
+Network = Annotated[SEResNeXt | AlexNet | VGG | ResNetCifar | LeNet5 | SimpleCNN | Own, Field(discriminator="name")]
+
+
+def names():
+    """The names of the networks here, without `own`."""
+    members = get_args(get_args(Network)[0])
+    return [get_args(member.model_fields["name"].annotation)[0] for member in members if member is not Own]
+
+
+def build(network, framework, num_classes):
+    """Build `network` (settings) in `framework` ("paddle" or "tensorflow"): a paddle.nn.Layer or a tf.keras.Model.
+
+    Imports only the module of that one builder, and with it that one framework.
+
+    Raises:
+        UserError: a file of one's own is missing, or holds no such builder.
+    """
+    where, name = network.builders[framework].rsplit(":", 1)
+    if isinstance(network, Own):
+        builder, parameters = getattr(_load_file(where), name, None), network.options
+        if builder is None:
+            both = " and ".join(builder.rsplit(":", 1)[1] for builder in network.builders.values())
+            raise UserError(f"{where}: holds no {name}; write the twin builders {both}")
+    else:
+        builder, parameters = getattr(importlib.import_module(where), name), network.model_dump(exclude={"name"})
+    return builder(num_classes=num_classes, **parameters)
+
+
+def _load_file(path):
+    """Import the Python file `path` as a module of its own name."""
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such file; check network.file")
+    specification = importlib.util.spec_from_file_location(Path(path).stem, path)
+    module = importlib.util.module_from_spec(specification)
+    sys.modules[specification.name] = module  # Keras looks up classes there
+    specification.loader.exec_module(module)
+    return module

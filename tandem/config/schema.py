@@ -1,0 +1,148 @@
+"""YAML to frozen, checked settings. Every error is one line that names the file and the key."""
+
+from typing import Annotated, Literal
+
+import data_utils
+from tandem.config.networks import Network
+from tandem.config.schedules import AnySchedule
+from tandem.config.settings import Float32, Settings
+
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+
+
+class Augmentation(Settings):
+    """What is done to training images, at random."""
+
+    crop_padding: Annotated[int, Field(ge=0, le=16)] = Field(
+        4, description="pixels of padding on each side before a random crop; 0 for none"
+    )
+    flip: Literal[False, True, "alternating"] = Field(
+        True,
+        description="mirror half of the images from left to right, drawn anew in every epoch; or, alternating, the "
+        "other half in every other epoch",
+    )
+    cutout: Annotated[int, Field(ge=0, le=64)] = Field(0, description="side of a blanked square in pixels; 0 for none")
+    mixup: Annotated[float, Field(ge=0, le=100)] = Field(
+        0.0,
+        description="alpha of mixup, which mixes pairs of images and their losses; 0 for none. Training accuracy then "
+        "counts the heavier label of each pair",
+    )
+
+
+class Data(Settings):
+    """The images: where they are, how they are checked, split, normalised and augmented."""
+
+    source: Literal["cifar10", "digits", "folder"] = Field(
+        "cifar10", description="CIFAR-10; scikit-learn's digits, which need no network; or your own image folder"
+    )
+    directory: str = Field(".", description="the folder that holds (or shall hold) cifar-10-batches-py, or your images")
+    archive: str | None = Field(None, description="a local cifar-10-python.tar.gz or .tar.xz, in place of the download")
+    mirrors: tuple[str, ...] = Field(
+        data_utils.MIRRORS, min_length=1, description="addresses of cifar-10-python.tar.gz, tried in order"
+    )
+    verify: bool = Field(True, description="check the md5 of each CIFAR-10 file")
+    image_size: Annotated[int, Field(ge=8, le=512)] = Field(
+        32, description="height and width in pixels; digits and folders are resized to it"
+    )
+    test_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.2, description="the part set apart for testing where a folder has no train/ and test/"
+    )
+    validation_fraction: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0,
+        description="the part of the training set that chooses the best checkpoint, by the weights themselves and not "
+        "their averages, and is not trained on",
+    )
+    normalization: Literal["channel", "mean_image", "none"] = Field(
+        "channel", description="by the training set's mean and deviation per channel; minus its mean image; or x/255"
+    )
+    augmentation: Augmentation = Field(Augmentation(), description="random changes to training images")
+
+
+class Optimizer(Settings):
+    """Momentum: d = g + weight_decay*w; v = momentum*v + d; w -= learning_rate*v.
+
+    With Nesterov: w -= learning_rate*(d + momentum*v).
+    """
+
+    learning_rate: PositiveFloat = Field(0.1, description="the base learning rate; the schedule multiplies it")
+    momentum: Annotated[Float32, Field(ge=0, lt=1)] = Field(0.9, description="momentum; 0 is plain gradient descent")
+    nesterov: bool = Field(False, description="Nesterov's form of momentum")
+    weight_decay: Annotated[Float32, Field(ge=0, lt=1)] = Field(5e-4, description="L2 factor, added to the gradient")
+    batch_norm_bias_factor: PositiveInt | None = Field(
+        None,
+        description="how many times as large the learning rate of batch norm's biases is, and how many times as small "
+        "their weight decay; its scales then stay as they are. Null: both are trained like everything else",
+    )
+
+
+class Checkpoints(Settings):
+    """When checkpoints are written, and how many stay. One is written after every epoch in any case."""
+
+    keep: PositiveInt = Field(3, description="how many of the newest stay, besides the best")
+    every_minutes: PositiveFloat = Field(10.0, description="minutes between checkpoints within an epoch")
+
+
+class Config(Settings):
+    """Everything that decides a run."""
+
+    network: Network = Field(description="the network and its sizes")
+    data: Data = Field(Data(), description="the images")
+    optimizer: Optimizer = Field(Optimizer(), description="momentum and L2 decay")
+    schedule: AnySchedule = Field(description="the learning rate over time")
+    epochs: PositiveInt = Field(description="passes over the training set")
+    batch_size: Annotated[int, Field(ge=2)] = Field(128, description="images in a training step")
+    label_smoothing: Annotated[Float32, Field(ge=0, lt=1)] = Field(
+        0.0, description="the part of a label's weight that is spread over all classes"
+    )
+    whitening: bool = Field(
+        False,
+        description="the first convolution holds principal components of the training images' patches, and stays so",
+    )
+    identity_kernels: bool = Field(
+        False, description="the first filters of a convolution of odd size begin by passing on one channel each"
+    )
+    # From 0.5 on, 1 - decay is exact in float32, as decay is, so that both frameworks use the same two numbers.
+    ema_decay: Annotated[Float32, Field(ge=0.5, lt=1)] | None = Field(
+        None,
+        description="a mean of weights and statistics over the steps, mean = ema_decay*mean + (1 - ema_decay)*now, is "
+        "tested apart; null for none",
+    )
+    flip_tta: bool = Field(
+        False, description="after the last epoch also test with the mean of the logits of image and mirror image, apart"
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(0, description="decides weights, order and augmentation")
+    precision: Literal["float32", "float64", "bfloat16", "float16"] = Field(
+        "float32", description="what convolutions and products are computed in; the 16-bit ones keep float32 weights"
+    )
+    device: str = Field("auto", description="auto (a GPU if there is one), cpu, gpu, or gpu:N")
+    threads: Annotated[int, Field(ge=0, le=1024)] = Field(0, description="CPU threads; 0 for one a core")
+    tf32: bool = Field(False, description="let a GPU compute float32 products in TF32")
+    log_period: PositiveInt = Field(50, description="batches between two log lines")
+    test_period: PositiveInt = Field(
+        1, description="epochs between two tests, also on validation images; the last epoch is tested in any case"
+    )
+    checkpoints: Checkpoints = Field(Checkpoints(), description="when checkpoints are written")
+
+    @field_validator("device")
+    @classmethod
+    def _check_device(cls, device):
+        kind, colon, number = device.partition(":")
+        if not (device in ("auto", "cpu", "gpu") or (kind == "gpu" and colon and number.isdecimal())):
+            raise ValueError("use auto, cpu, gpu or gpu:N")
+        return device
+
+    @model_validator(mode="after")
+    def _check_image_size(self):
+        size = getattr(self.network, "image_size", self.data.image_size)
+        if self.data.image_size != size:
+            raise ValueError(
+                f"data.image_size: {self.network.name} is made for {size} pixels, not {self.data.image_size}; "
+                f"set {size}: digits and folders are resized to it"
+            )
+        smallest = getattr(self.network, "smallest_image", self.data.image_size)
+        if self.data.image_size < smallest:
+            raise ValueError(
+                f"data.image_size: this {self.network.name} needs {smallest} pixels, not {self.data.image_size}; "
+                f"set {smallest} or more"
+            )
+        return self

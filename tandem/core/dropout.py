@@ -1,0 +1,51 @@
+"""Dropout masks as a function of (seed, step, layer, rank, element): the same bits in NumPy, Paddle and TensorFlow.
+
+Neither framework's generator can be had in the other, so a counter is hashed instead: the element's number in CHW
+order, mixed with two 32-bit keys that differ for each seed, step, layer and rank. All is 32-bit integer arithmetic
+that wraps.
+"""
+
+from tandem.core.random import random_bits
+
+import numpy as np
+
+# The constants are those of lowbias32 in Chris Wellons' Hash Prospector (github.com/skeeto/hash-prospector), which flip
+# each output bit with nearly even odds. The second key goes in between, or masks of two keys would be permutations.
+SHIFTS = (16, 15, 15)
+FACTORS = (0x21F0AAAD, 0x735A2D97)
+
+CHUNK = 1 << 16  # elements hashed at a time, so that they stay in the cache
+
+
+def keys(seed, step, names, rank=0):
+    """The keys of the layers `names` at `step`: uint32 [len(names), 2]. `rank` numbers a parallel run's workers."""
+    bits = [random_bits(seed, f"dropout {name}", rank, step, 1) for name in names]
+    return np.array(bits, "<u8").view("<u4").reshape(len(names), 2)
+
+
+def threshold(rate):
+    """The 32-bit hash from which on an element is kept, where a part `rate` of them is dropped."""
+    return round(rate * 2**32)
+
+
+def mask(key, shape, rate):
+    """Which elements are kept: bool, of `shape` [N, C, H, W] or [N, C].
+
+    Args:
+        key: uint32 [2], a row of `keys`.
+        shape: fewer than 2**32 elements.
+        rate: the part that is dropped, in [0, 1).
+    """
+    kept = np.empty(int(np.prod(shape)), bool)
+    for start in range(0, kept.size, CHUNK):
+        part = kept[start : start + CHUNK]
+        x = np.arange(start, start + part.size, dtype=np.uint32)
+        x ^= key[0]
+        x ^= x >> np.uint32(SHIFTS[0])
+        x *= np.uint32(FACTORS[0])
+        x ^= x >> np.uint32(SHIFTS[1])
+        x += key[1]
+        x *= np.uint32(FACTORS[1])
+        x ^= x >> np.uint32(SHIFTS[2])
+        np.greater_equal(x, np.uint32(threshold(rate)), out=part)
+    return kept.reshape(shape)

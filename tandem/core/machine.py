@@ -1,0 +1,26 @@
+"""What figures depend on besides the code."""
+
+import os
+import platform
+from pathlib import Path
+
+import numpy as np
+
+
+def machine():
+    """What the figures depend on: the CPU's model, the cores this process may use, system, Python and NumPy."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {
+        "cpu": models[0] if models else platform.processor() or platform.machine(),
+        "cores": len(cores()),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+    }
+
+
+def cores():
+    """The numbers of the CPUs that this process may run on, as a set."""
+    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count()))

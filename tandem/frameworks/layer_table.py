@@ -1,0 +1,66 @@
+"""The layers of a built network, and what each computes and holds: the same rows for every framework."""
+
+import math
+
+from tandem.data.batches import Batch
+
+import numpy as np
+
+
+def describe(engine, image_size):
+    """The layers of a built network that compute or hold parameters, in the order in which they compute.
+
+    Args:
+        engine: of either framework.
+        image_size: height and width in pixels.
+
+    Returns:
+        A list of dicts: `name`; `shape` of the output of one image, channel first; `parameters`, how many numbers are
+        trained, and `statistics`, how many others it keeps; `multiply_adds` of convolutions and products with its
+        weights, for one image. Containers are left out unless they hold parameters of their own. What a layer that is
+        applied again (name#2) holds is counted once. Parameters outside of any layer that was applied come last.
+    """
+    images = np.zeros((1, 3, image_size, image_size), np.uint8)
+    trace = engine.trace_evaluation(Batch(images, np.zeros(1, np.int64)))
+    shapes = {name.removeprefix("output/"): x.shape[1:] for name, x in trace.items() if name.startswith("output/")}
+    trained, kept = {}, {}
+    for name, shape in engine.shapes.items():
+        if "/" not in name:
+            layer, _, what = name.rpartition(".")
+            (trained if f"velocity/{name}" in engine.shapes else kept).setdefault(layer, {})[what] = shape
+    rows = []
+    for name, shape in shapes.items():
+        layer, again, _ = name.partition("#")
+        holds = layer in trained or layer in kept
+        if holds or not any(other.startswith(f"{layer}.") for other in shapes):
+            weights = trained.get(layer, {}).values()
+            rows.append(
+                {
+                    "name": name,
+                    "shape": list(shape),
+                    "parameters": 0 if again else _count(trained, layer),
+                    "statistics": 0 if again else _count(kept, layer),
+                    "multiply_adds": sum(_multiply_adds(weight, shape) for weight in weights),
+                }
+            )
+    for layer in {**trained, **kept}:
+        if layer not in shapes:
+            counts = {"parameters": _count(trained, layer), "statistics": _count(kept, layer), "multiply_adds": 0}
+            rows.append({"name": layer or "(the network itself)", "shape": [], **counts})
+    return rows
+
+
+def totals(rows):
+    """The sums of `parameters`, `statistics` and `multiply_adds`."""
+    return {key: sum(row[key] for row in rows) for key in ("parameters", "statistics", "multiply_adds")}
+
+
+def _count(arrays, layer):
+    return sum(math.prod(shape) for shape in arrays.get(layer, {}).values())
+
+
+def _multiply_adds(weight, output):
+    """Those of a kernel [out, in / groups, H, W], applied at each place of the output [C, H, W]; or of [in, out]."""
+    if len(weight) == 4:
+        return math.prod(weight) * math.prod(output[1:])
+    return math.prod(weight) * math.prod(output[:-1]) if len(weight) == 2 else 0

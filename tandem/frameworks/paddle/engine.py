@@ -1,0 +1,350 @@
+"""Paddle's engine: builds a network, trains it, gives and takes its state. Twin of tensorflow/engine.py."""
+
+import contextlib
+import os
+from functools import partial
+
+from tandem.config import networks
+from tandem.core import dropout, state
+from tandem.core.errors import UserError
+from tandem.core.initial_weights import initial_state
+from tandem.frameworks import environment
+from tandem.frameworks.base import GROWTH_STEPS, INITIAL_SCALE
+from tandem.frameworks.environment import cpu_threads
+from tandem.frameworks.paddle.layers import Dropout, dropout_keys, set_threads
+
+import numpy as np
+import paddle
+
+CAPABILITY = {"float16": (7, 0), "bfloat16": (8, 0)}
+"""The GPU that auto_cast asks for; on an older one, and on a CPU, it only warns and computes in float32."""
+
+
+def configure(config):
+    """Choose the device, threads, precision and kernels that `config` names; return a record for the run folder.
+
+    Raises:
+        UserError: there is no such device, or Paddle would not compute in this precision on it.
+    """
+    gpus = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
+    kind, _, number = config.device.partition(":")
+    index = int(number or 0)
+    if kind == "gpu" and index >= gpus:
+        raise UserError(
+            f"device: {config.device} is not here; Paddle sees {gpus} GPUs. "
+            "Use --device cpu, or install requirements-gpu-paddle.txt on a machine with one"
+        )
+    gpu = gpus > 0 and kind != "cpu"
+    capability = paddle.device.cuda.get_device_capability(index) if gpu else (0, 0)
+    if capability < CAPABILITY.get(config.precision, (0, 0)):
+        raise UserError(
+            f"precision: Paddle does not compute in {config.precision} on this {'GPU' if gpu else 'CPU'}, "
+            "it only says so and uses float32; set precision: float32"
+        )
+    if gpu:
+        if not config.tf32:
+            # Off in every CUDA library, whatever asks for it; they read it as the first handle is made.
+            os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
+        paddle.base.core.set_cublas_switch(config.tf32)
+        paddle.base.core.set_cudnn_switch(config.tf32)
+        paddle.set_flags({"FLAGS_cudnn_deterministic": True, "FLAGS_cudnn_exhaustive_search": False})
+    paddle.device.set_device(f"gpu:{index}" if gpu else "cpu")
+    threads = cpu_threads(config)
+    set_threads(threads)
+    paddle.set_default_dtype("float64" if config.precision == "float64" else "float32")
+    record = {
+        "framework": "paddle",
+        "version": paddle.__version__,
+        "device": "gpu" if gpu else "cpu",
+        "threads": threads,
+        "precision": config.precision,
+        "layout": "NCHW",
+    }
+    if gpu:
+        allocator = paddle.get_flags("FLAGS_allocator_strategy")["FLAGS_allocator_strategy"]
+        record |= {
+            "name": paddle.device.cuda.get_device_name(index),
+            "cuda": paddle.version.cuda(),
+            "cudnn": paddle.version.cudnn(),
+            "memory_growth": allocator == "auto_growth",
+            "tf32": config.tf32,
+            "deterministic": True,
+            "xla": False,
+        }
+    return record
+
+
+class Engine:
+    """A network in Paddle with its optimizer.
+
+    Args:
+        config: a `tandem.config.schema.Config`.
+        num_classes: length of the logits.
+        mean, deviation: what images (0 to 255) are normalised with; broadcast against [N, 3, H, W].
+
+    Attributes:
+        model: the paddle.nn.Layer.
+        record: the device settings in force.
+    """
+
+    def __init__(self, config, num_classes, mean, deviation):
+        self.record = configure(config)
+        self.seed = config.seed
+        self.label_smoothing = config.label_smoothing
+        self.ema_decay = config.ema_decay
+        self.num_classes = num_classes
+        self.dtype = paddle.get_default_dtype()
+        self.mean = paddle.to_tensor(mean, dtype=self.dtype)
+        self.deviation = paddle.to_tensor(deviation, dtype=self.dtype)
+
+        self.model = networks.build(config.network, "paddle", num_classes)
+        self.dropouts = {name: layer for name, layer in self._layers() if isinstance(layer, Dropout)}
+        # Paddle counts the statistics of batch norm among the parameters.
+        self.parameters = [parameter for parameter in self.model.parameters() if parameter.trainable]
+        # v = momentum*v + (g + weight_decay*w): paddle/phi/kernels/impl/momentum_kernel_impl.h
+        self.optimizer = paddle.optimizer.Momentum(
+            learning_rate=config.optimizer.learning_rate,
+            momentum=config.optimizer.momentum,
+            parameters=self.parameters,
+            use_nesterov=config.optimizer.nesterov,
+            weight_decay=paddle.regularizer.L2Decay(config.optimizer.weight_decay),
+        )
+        # Paddle makes the velocities at the first step, but a resumed run sets them before.
+        self.optimizer._create_accumulators(
+            paddle.base.framework.default_main_program().global_block(), self.parameters
+        )
+        self.amp = {
+            "enable": config.precision in CAPABILITY,
+            "dtype": config.precision if config.precision in CAPABILITY else "float16",
+            "level": "O1",
+        }
+        self.scaler = None
+        if config.precision == "float16":
+            self.scaler = paddle.amp.GradScaler(
+                init_loss_scaling=INITIAL_SCALE,
+                incr_ratio=2.0,
+                decr_ratio=0.5,
+                incr_every_n_steps=GROWTH_STEPS,
+                decr_every_n_nan_or_inf=1,
+            )
+
+        self.averages = {}
+        if self.ema_decay is not None:
+            self.averages = {name: variable.detach().clone() for name, variable in self._model_variables().items()}
+
+        self.shapes = {name: tuple(variable.shape) for name, variable in self._variables().items()}
+        for name, (factor, weight_decay) in state.exceptions(config, self.shapes).items():
+            parameter = self._model_variables()[name]
+            parameter.optimize_attr["learning_rate"] = factor  # what the optimizer multiplies its own with
+            parameter.regularizer = paddle.regularizer.L2Decay(weight_decay)  # which takes the place of the optimizer's
+        weights = initial_state({name: self.shapes[name] for name in self._model_variables()}, config.seed)
+        averages = {f"ema/{name}": weights[name] for name in self.averages}
+        self.load_state({**self.state(), **weights, **averages}, "initial weights")
+
+    def train_step(self, batch, learning_rate, step):
+        """One step on `batch`. Returns float64 [3], maybe not computed yet: sum of losses, hits, hits in the top 5.
+
+        d = g + weight_decay*w; v = momentum*v + d; w -= learning_rate*v, with Nesterov learning_rate*(d + momentum*v).
+        For some parameters with another learning rate and weight decay: see `tandem.core.state.exceptions`.
+        With `ema_decay` then e = ema_decay*e + (1 - ema_decay)*w, also of statistics; e is w at first.
+        `step` numbers the steps of a run: it decides the dropout masks. With mixup a hit is one of the heavier label.
+        """
+        metrics = self._backward(batch, step)[2]
+        self._update(learning_rate)
+        return metrics
+
+    def evaluate(self, batch, flip=False):
+        """The same sums as `train_step`, in evaluation mode and with nothing changed.
+
+        With `flip` those of the mean of the logits of each image and of its mirror image.
+        """
+        self.model.eval()
+        with paddle.no_grad(), paddle.amp.auto_cast(**self.amp):
+            return self._flipped_sums(batch) if flip else self._losses(batch)[2]
+
+    def predict(self, images):
+        """The logits of `images`, uint8 [B, 3, H, W], in evaluation mode, as a NumPy array."""
+        self.model.eval()
+        with paddle.no_grad(), paddle.amp.auto_cast(**self.amp):
+            return self._logits(paddle.to_tensor(images)).numpy()
+
+    @contextlib.contextmanager
+    def averaged(self):
+        """In it, weights and statistics are their averages; afterwards they are what they were, to the bit."""
+        variables = self._model_variables()
+        kept = {name: variable.detach().clone() for name, variable in variables.items()}
+        try:
+            _assign(variables, self.averages)
+            yield
+        finally:
+            _assign(variables, kept)
+
+    def trace(self, batch, learning_rate, step):
+        """`train_step`, and what it computed, as NumPy arrays in the order in which they were computed.
+
+        Returns:
+            A dict: `output/<layer>` of each named layer, images channel first; `logits`; `loss`, the mean over the
+            batch; `gradient/<parameter>`, without weight decay.
+        """
+        with self._recorded() as outputs:
+            logits, losses, _ = self._backward(batch, step)
+        gradients = {
+            f"gradient/{name}": np.zeros(parameter.shape) if parameter.grad is None else parameter.grad.numpy()
+            for name, parameter in self.model.named_parameters()
+            if parameter.trainable
+        }
+        self._update(learning_rate)
+        return {**outputs, "logits": logits.numpy(), "loss": losses.mean().numpy(), **gradients}
+
+    def trace_evaluation(self, batch):
+        """The `output/<layer>`, `logits` and `loss` of `trace` in evaluation mode, with nothing changed."""
+        self.model.eval()  # it stays in training mode otherwise
+        with self._recorded() as outputs, paddle.no_grad(), paddle.amp.auto_cast(**self.amp):
+            logits, losses, _ = self._losses(batch)
+        return {**outputs, "logits": logits.numpy(), "loss": losses.mean().numpy()}
+
+    def layer_types(self):
+        """The name of each layer's class, by the layer's name."""
+        return {name: type(layer).__name__ for name, layer in self._layers()}
+
+    def peak_memory(self):
+        """The most memory taken so far, in bytes: the GPU's, or on a CPU the process's; None where nothing tells."""
+        if self.record["device"] == "gpu":
+            return paddle.device.cuda.max_memory_allocated()
+        return environment.peak_memory()
+
+    def state(self):
+        """All weights, statistics, velocities and averages by canonical name (core/state.py), as NumPy arrays."""
+        arrays = {name: variable.numpy() for name, variable in self._variables().items()}
+        if self.scaler is not None:
+            scaler = self.scaler.state_dict()
+            arrays["loss_scale/scale"] = np.float32(scaler["scale"]).reshape(())
+            arrays["loss_scale/good_steps"] = np.int64(scaler["incr_count"])
+        return arrays
+
+    def load_state(self, arrays, origin):
+        """Set everything that `state` gives. `origin` says in errors where the arrays are from.
+
+        Raises:
+            UserError: a name is missing or left over, or a shape differs.
+        """
+        scale = {"loss_scale/scale": (), "loss_scale/good_steps": ()} if self.scaler is not None else {}
+        state.check(arrays, {**self.shapes, **scale}, origin)
+        for name, variable in self._variables().items():
+            variable.set_value(arrays[name].astype(self.dtype))
+        if self.scaler is not None:
+            scaler = self.scaler.state_dict()
+            scaler["scale"] = np.reshape(arrays["loss_scale/scale"], [1])
+            scaler["incr_count"] = int(arrays["loss_scale/good_steps"])
+            self.scaler.load_state_dict(scaler)
+
+    def _backward(self, batch, step):
+        """`_losses` in training mode; leaves the gradients of their mean (with float16, scaled) in the parameters."""
+        self.model.train()
+        keys = dropout.keys(self.seed, step, self.dropouts)
+        with paddle.amp.auto_cast(**self.amp), dropout_keys(self.dropouts.values(), keys):
+            logits, losses, metrics = self._losses(batch) if batch.weight is None else self._mixed_losses(batch)
+            loss = losses.sum() / len(batch.labels)
+            if self.scaler is not None:
+                loss = self.scaler.scale(loss)  # inside auto_cast, for outside it the scaler turns itself off
+        loss.backward()
+        return logits, losses, metrics
+
+    def _update(self, learning_rate):
+        self.optimizer.set_lr(learning_rate)
+        if self.scaler is None:
+            self.optimizer.step()
+        else:
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+        self.optimizer.clear_grad()
+        if self.averages:
+            self._average()
+
+    def _average(self):
+        """See `train_step`."""
+        now = self._model_variables()
+        with paddle.no_grad():
+            means = {name: self.ema_decay * e + (1 - self.ema_decay) * now[name] for name, e in self.averages.items()}
+        _assign(self.averages, means)
+
+    def _losses(self, batch):
+        """Logits; `_cross_entropy` of each image; sums of `train_step`."""
+        images, labels = paddle.to_tensor(batch.images), paddle.to_tensor(batch.labels)
+        logits = self._logits(images)
+        losses = self._cross_entropy(logits, labels)
+        return logits, losses, self._sums(logits, losses, labels)
+
+    def _mixed_losses(self, batch):
+        """`_losses` of mixup: see tandem/data/augment.py."""
+        images, labels = paddle.to_tensor(batch.images).astype(self.dtype), paddle.to_tensor(batch.labels)
+        permutation, weight = paddle.to_tensor(batch.permutation), float(batch.weight)
+        logits = self._logits(weight * images + (1 - weight) * images[permutation])
+        losses = [self._cross_entropy(logits, mixed) for mixed in (labels, labels[permutation])]
+        losses = weight * losses[0] + (1 - weight) * losses[1]
+        return logits, losses, self._sums(logits, losses, labels)
+
+    def _flipped_sums(self, batch):
+        """See `evaluate`."""
+        images, labels = paddle.to_tensor(batch.images).astype(self.dtype), paddle.to_tensor(batch.labels)
+        logits = (self._logits(images) + self._logits(paddle.flip(images, [3]))) / 2
+        return self._sums(logits, self._cross_entropy(logits, labels), labels)
+
+    def _logits(self, images):
+        images = (images.astype(self.dtype) - self.mean) / self.deviation
+        return self.model(images).astype(self.dtype)
+
+    def _cross_entropy(self, logits, labels):
+        """Softmax cross entropy of each image, from logits: Paddle's CPU kernel clips."""
+        right = paddle.take_along_axis(logits, labels.unsqueeze(1), axis=1).squeeze(1)
+        target = (1 - self.label_smoothing) * right + self.label_smoothing * logits.mean(axis=1)
+        losses = paddle.logsumexp(logits, axis=1) - target
+        return losses
+
+    def _sums(self, logits, losses, labels):
+        """See `train_step`."""
+        # How many logits the right one does not beat; of equals the first wins, and NaN beats nothing.
+        classes, index = paddle.arange(self.num_classes), labels.unsqueeze(1)
+        right = paddle.take_along_axis(logits, index, axis=1)
+        beaten = (right > logits) | ((right == logits) & (index <= classes))
+        rank = (~beaten).astype("int64").sum(axis=1)
+        sums = [values.astype("float64").sum() for values in (losses, rank < 1, rank < 5)]
+        return paddle.stack(sums)
+
+    @contextlib.contextmanager
+    def _recorded(self):
+        """In it, the outputs of all named layers are put into the dict that it gives, as NumPy arrays."""
+        outputs = {}
+
+        def keep(name, layer, inputs, output):
+            if isinstance(output, paddle.Tensor):
+                outputs[state.unused(f"output/{name}", outputs)] = output.numpy()
+
+        hooks = [layer.register_forward_post_hook(partial(keep, name)) for name, layer in self._layers()]
+        try:
+            yield outputs
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _layers(self):
+        return list(self.model.named_sublayers())
+
+    def _variables(self):
+        averages = {f"ema/{name}": average for name, average in self.averages.items()}
+        return {**self._model_variables(), **self._velocity_variables(), **averages}
+
+    def _model_variables(self):
+        return {state.from_paddle(name): variable for name, variable in self.model.state_dict().items()}
+
+    def _velocity_variables(self):
+        velocities = self.optimizer._accumulators["velocity"]
+        named = ((name, parameter) for name, parameter in self.model.named_parameters() if parameter.trainable)
+        return {f"velocity/{name}": velocities[parameter.name] for name, parameter in named}
+
+
+def _assign(variables, values):
+    """Set each of `variables` to its namesake in `values`."""
+    with paddle.no_grad():
+        for name, variable in variables.items():
+            paddle.assign(values[name], variable)

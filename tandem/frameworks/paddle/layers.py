@@ -1,0 +1,293 @@
+"""Layers whose meaning differs between the frameworks, with one meaning here. Twin of tensorflow/layers.py.
+
+Images are [N, C, H, W]. Nothing rests on a default: padding, bias, epsilon and momentum are written out.
+"""
+
+import contextlib
+import math
+from concurrent.futures import ThreadPoolExecutor
+
+from tandem.core import dropout
+from tandem.frameworks import environment
+
+with environment.quiet():
+    import paddle
+    import paddle.nn.functional as F
+    from paddle import nn
+
+BATCH_NORM_MOMENTUM = 0.9  # Paddle keeps both as C++ float, also in float64: 0.9 is 0.8999999762
+BATCH_NORM_EPSILON = 1e-5
+
+
+_threads = 1
+_pool = ThreadPoolExecutor(1)
+
+_SHARED_OUT = 2**19
+"""A convolution without groups is shared out to threads from so many multiply-adds an image: less is not worth it."""
+
+
+def set_threads(count):
+    """Use `count` CPU threads. Call it before the first layer computes."""
+    global _threads, _pool
+    _threads, _pool = count, ThreadPoolExecutor(count)
+    paddle.base.core.set_num_threads(count)
+
+
+class Conv2D(nn.Conv2D):
+    """A convolution; `padding` pixels of zeros on every side, then only whole windows.
+
+    Weight: [out_channels, in_channels / groups, kernel_size, kernel_size]; with `bias` also bias: [out_channels].
+    """
+
+    def __init__(self, in_channels, out_channels, kernel_size, stride, padding, groups=1, bias=False):
+        bias_attr = None if bias else False
+        super().__init__(in_channels, out_channels, kernel_size, stride, padding, groups=groups, bias_attr=bias_attr)
+        self.stride = stride
+        self.padding = padding
+        self.groups = groups
+
+    def forward(self, x):
+        """[N, in_channels, H, W] to [N, out_channels, H', W'], H' = (H + 2*padding - kernel_size) // stride + 1."""
+        y = grouped_conv2d(x, self.weight, self.stride, self.padding, self.groups)
+        return y if self.bias is None else y + self.bias.reshape([1, -1, 1, 1])
+
+
+def grouped_conv2d(x, weight, stride, padding, groups):
+    """Convolve each of `groups` slices of the channels with its own slice of `weight`.
+
+    cuDNN has grouped convolutions on a GPU. Paddle's CPU kernel (paddle/phi/kernels/impl/conv_kernel_impl.h) makes one
+    matrix product an image and a group, and the rest of its work on one core; so there each thread convolves images of
+    its own.
+    """
+    parts = min(_threads, x.shape[0]) if paddle.in_dynamic_mode() else 1  # a traced graph stays one operator
+    multiply_adds = math.prod(weight.shape) * (x.shape[2] // stride) * (x.shape[3] // stride)
+    small = groups == 1 and multiply_adds < _SHARED_OUT
+    if small or parts == 1 or x.place.is_gpu_place():
+        return F.conv2d(x, weight, bias=None, stride=stride, padding=padding, groups=groups)
+    return _ConvolutionInParts.apply(x, weight, stride, padding, groups, parts)
+
+
+class _ConvolutionInParts(paddle.autograd.PyLayer):
+    """A convolution on the CPU, its batch shared out to threads. Paddle's operators release Python's lock."""
+
+    @staticmethod
+    def forward(ctx, x, weight, stride, padding, groups, parts):
+        ctx.save_for_backward(x, weight)
+        ctx.parts = parts
+        ctx.of_data = x.stop_gradient
+        ctx.attributes = ([stride, stride], [padding, padding], "EXPLICIT", [1, 1], groups, "NCHW")
+
+        def convolve(part):
+            with paddle.no_grad():
+                return paddle._C_ops.conv2d(part, weight, *ctx.attributes)
+
+        return paddle.concat(_in_threads(convolve, paddle.tensor_split(x, parts)))
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, weight = ctx.saved_tensor()
+
+        def differentiate(part, gradient):
+            with paddle.no_grad():
+                return paddle._C_ops.conv2d_grad(part, weight, gradient, *ctx.attributes)
+
+        parts = paddle.tensor_split(x, ctx.parts), paddle.tensor_split(gradient, ctx.parts)
+        of_x, of_weight = zip(*_in_threads(differentiate, *parts), strict=True)
+        return None if ctx.of_data else paddle.concat(of_x), paddle.add_n(of_weight)
+
+
+def _in_threads(function, *arguments):
+    """Like map, in a thread each, with one MKL thread for each of them."""
+    paddle.base.core.set_num_threads(1)
+    try:
+        return list(_pool.map(function, *arguments))
+    finally:
+        paddle.base.core.set_num_threads(_threads)
+
+
+class BatchNorm2D(nn.BatchNorm2D):
+    """Batch normalisation over N, H and W (Ioffe & Szegedy 2015, arXiv:1502.03167), with the biased running variance.
+
+    running = 0.9 * running + 0.1 * batch. Parameters weight and bias, statistics _mean and _variance, each [channels].
+    """
+
+    def __init__(self, channels):
+        super().__init__(channels, momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON)
+
+
+class BatchNorm1D(nn.BatchNorm1D):
+    """`BatchNorm2D` for [N, channels]: normalisation over N."""
+
+    def __init__(self, channels):
+        super().__init__(channels, momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON)
+
+
+class MaxPool2D(nn.Layer):
+    """The largest of each window; where `ceil_mode`, also of the windows cut by the lower and the right edge."""
+
+    def __init__(self, kernel_size, stride, ceil_mode=False):
+        super().__init__()
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.ceil_mode = ceil_mode
+
+    def forward(self, x):
+        """[N, C, H, W] to [N, C, H', W'], H' = (H - kernel_size) / stride + 1, rounded down, or up with `ceil_mode`."""
+        return F.max_pool2d(x, self.kernel_size, self.stride, padding=0, ceil_mode=self.ceil_mode)
+
+
+class LocalResponseNorm(nn.Layer):
+    """x / (1 + alpha / size * (sum of x^2 over `size` channels around it))^beta (Krizhevsky et al. 2012, section 3.3).
+
+    Composed of plain operations: in float64 too, the gradient of Paddle's own is off by 6e-9. `alpha` is divided by
+    `size` as in Paddle; the paper and TensorFlow do not divide.
+    """
+
+    def __init__(self, size, alpha, beta):
+        super().__init__()
+        self.size = size
+        self.alpha = alpha
+        self.beta = beta
+
+    def forward(self, x):
+        """[N, C, H, W] to the same shape."""
+        before = self.size // 2
+        squares = F.pad(x * x, [0, 0, before, self.size - 1 - before, 0, 0, 0, 0])
+        total = sum(squares[:, start : start + x.shape[1]] for start in range(self.size))
+        return x * (1.0 + self.alpha / self.size * total) ** -self.beta
+
+
+class Dropout(nn.Layer):
+    """Set a part `rate` of all elements to 0 and divide the rest by 1 - rate (Srivastava et al. 2014).
+
+    In Tandem's loop the mask is that of core/dropout.py, the same in both frameworks (see `dropout_keys`); elsewhere it
+    is ordinary dropout. In evaluation mode nothing is changed.
+    """
+
+    def __init__(self, rate):
+        super().__init__()
+        self.rate = rate
+        self.key = None
+
+    def forward(self, x):
+        """[N, C, H, W] or [N, C] to the same shape."""
+        if not self.training or not self.rate:
+            return x
+        if self.key is None:
+            return F.dropout(x, self.rate, mode="upscale_in_train")
+        return x * dropout_mask(self.key, x.shape, self.rate).astype(x.dtype) / (1 - self.rate)
+
+
+def dropout_mask(key, shape, rate):
+    """`dropout.mask` as a tensor: NumPy makes it on a CPU, and the low 32 bits of int64 arithmetic on a GPU."""
+    if paddle.get_device() == "cpu":
+        return paddle.to_tensor(dropout.mask(key, shape, rate))
+    low = paddle.to_tensor(0xFFFFFFFF)
+    shifts = [paddle.to_tensor(shift) for shift in dropout.SHIFTS]
+    x = paddle.arange(math.prod(shape), dtype="int64") ^ paddle.to_tensor(int(key[0]))
+    x = x ^ (x >> shifts[0])
+    x = (x * dropout.FACTORS[0]) & low
+    x = x ^ (x >> shifts[1])
+    x = (x + int(key[1])) & low
+    x = (x * dropout.FACTORS[1]) & low
+    x = x ^ (x >> shifts[2])
+    return (x >= dropout.threshold(rate)).reshape(shape)
+
+
+@contextlib.contextmanager
+def dropout_keys(layers, keys):
+    """In it, each Dropout of `layers` makes its mask from its row of `keys`, uint32 [len(layers), 2]."""
+    for layer, key in zip(layers, keys, strict=True):
+        layer.key = key
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.key = None
+
+
+class GlobalAveragePool(nn.Layer):
+    """[N, C, H, W] to [N, C]: the mean of each channel."""
+
+    def forward(self, x):
+        """See `global_average_pool`."""
+        return global_average_pool(x)
+
+
+class GlobalMaxPool(nn.Layer):
+    """[N, C, H, W] to [N, C]: the largest of each channel."""
+
+    def forward(self, x):
+        """Of equal ones each gets a part of the gradient, as TensorFlow has it; paddle.max gives each the whole."""
+        return paddle.amax(x, axis=[2, 3])
+
+
+class Scale(nn.Layer):
+    """x * factor, which must be a float32 exactly: Paddle reads it as one."""
+
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x):
+        """Of any shape, to the same shape."""
+        return x * self.factor
+
+
+class Flatten(nn.Layer):
+    """[N, C, H, W] to [N, C * H * W]."""
+
+    def forward(self, x):
+        """Channels first, then rows, then columns."""
+        return x.flatten(1)
+
+
+class SqueezeExcitation(nn.Layer):
+    """Scale each channel by a gate computed from all channels' means (Hu et al. 2018, arXiv:1709.01507)."""
+
+    def __init__(self, channels, reduction_ratio):
+        super().__init__()
+        self.squeeze = nn.Linear(channels, channels // reduction_ratio, bias_attr=True)
+        self.excite = nn.Linear(channels // reduction_ratio, channels, bias_attr=True)
+
+    def forward(self, x):
+        """[N, channels, H, W] to the same shape."""
+        gate = self.squeeze(global_average_pool(x))
+        gate = F.sigmoid(self.excite(F.relu(gate)))
+        return x * gate.unsqueeze([2, 3])
+
+
+class Residual(nn.Layer):
+    """relu(body(x) + shortcut(x)), or relu(body(x) + x) without a `shortcut` (He et al. 2016, arXiv:1512.03385)."""
+
+    def __init__(self, body, shortcut=None):
+        super().__init__()
+        self.body = body
+        self.shortcut = shortcut
+
+    def forward(self, x):
+        """Of the shape that the body gives, which is the shortcut's, too."""
+        shortcut = x if self.shortcut is None else self.shortcut(x)
+        return F.relu(self.body(x) + shortcut)
+
+
+class AveragePoolPad(nn.Layer):
+    """The identity shortcut to a block that halves the size and widens: 2x2 means, and zero channels at both ends."""
+
+    def __init__(self, in_channels, out_channels):
+        super().__init__()
+        self.extra_channels = (out_channels - in_channels) // 2
+
+    def forward(self, x):
+        """[N, in_channels, H, W] to [N, out_channels, ceil(H/2), ceil(W/2)]."""
+        # At an odd edge the window is cut, and only what is in the image is averaged.
+        x = F.avg_pool2d(x, 2, stride=2, padding=0, ceil_mode=True, exclusive=True)
+        return F.pad(x, [0, 0, self.extra_channels, self.extra_channels, 0, 0, 0, 0])
+
+
+def global_average_pool(x):
+    """[N, C, H, W] to [N, C].
+
+    avg_pool2d's gradient multiplies by a float32 1/n even in float64, and mean's takes six times as long as sum's.
+    """
+    return paddle.sum(x, axis=[2, 3]) / (x.shape[2] * x.shape[3])

@@ -1,0 +1,404 @@
+"""TensorFlow's engine: builds a network, trains it, gives and takes its state. Twin of paddle/engine.py."""
+
+import contextlib
+from functools import partial
+
+from tandem.config import networks
+from tandem.core import dropout, state
+from tandem.core.errors import UserError
+from tandem.core.initial_weights import initial_state
+from tandem.frameworks import environment
+from tandem.frameworks.base import GROWTH_STEPS, INITIAL_SCALE
+from tandem.frameworks.environment import cpu_threads
+from tandem.frameworks.tensorflow.layers import Dropout, dropout_keys, set_threads
+
+import numpy as np
+import tensorflow as tf
+
+CANONICAL = {
+    "kernel": "weight",
+    "gamma": "weight",
+    "beta": "bias",
+    "moving_mean": "running_mean",
+    "moving_variance": "running_var",
+}
+"""Keras' names of variables, and the canonical ones."""
+
+
+def configure(config):
+    """Choose the device, threads, precision and kernels that `config` names; return a record for the run folder.
+
+    Raises:
+        UserError: there is no such device.
+    """
+    gpus = tf.config.list_physical_devices("GPU")
+    kind, _, number = config.device.partition(":")
+    index = int(number or 0)
+    if kind == "gpu" and index >= len(gpus):
+        raise UserError(
+            f"device: {config.device} is not here; TensorFlow sees {len(gpus)} GPUs. "
+            "Use --device cpu, or install requirements-gpu-tensorflow.txt on a machine with one"
+        )
+    gpu = gpus[index] if gpus and kind != "cpu" else None
+    tf.config.set_visible_devices([gpu] if gpu else [], "GPU")
+    threads = cpu_threads(config)
+    set_threads(threads)
+    # With Grappler on, repeats of SE-ResNeXt differ in the last bits, and a resumed run would not equal a whole one.
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    policies = {"bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+    tf.keras.config.set_dtype_policy(policies.get(config.precision, config.precision))
+    record = {
+        "framework": "tensorflow",
+        "version": tf.__version__,
+        "device": "gpu" if gpu else "cpu",
+        "threads": threads,
+        "precision": config.precision,
+        "layout": "NHWC",
+    }
+    if gpu:
+        tf.config.experimental.set_memory_growth(gpu, True)
+        tf.config.experimental.enable_tensor_float_32_execution(config.tf32)
+        tf.config.experimental.enable_op_determinism()
+        build = tf.sysconfig.get_build_info()
+        record |= {
+            "name": tf.config.experimental.get_device_details(gpu).get("device_name"),
+            "cuda": build.get("cuda_version"),
+            "cudnn": build.get("cudnn_version"),
+            "memory_growth": True,
+            "tf32": config.tf32,
+            "deterministic": True,
+            "xla": True,
+        }
+    return record
+
+
+class Engine:
+    """A network in TensorFlow with its optimizer.
+
+    Args:
+        config: a `tandem.config.schema.Config`.
+        num_classes: length of the logits.
+        mean, deviation: what images (0 to 255) are normalised with; broadcast against [N, 3, H, W].
+
+    Attributes:
+        model: the tf.keras.Model.
+        record: the device settings in force.
+    """
+
+    def __init__(self, config, num_classes, mean, deviation):
+        self.record = configure(config)
+        self.seed = config.seed
+        self.label_smoothing = config.label_smoothing
+        self.ema_decay = config.ema_decay
+        self.num_classes = num_classes
+        self.momentum = config.optimizer.momentum
+        self.nesterov = config.optimizer.nesterov
+        self.weight_decay = config.optimizer.weight_decay
+        self.dtype = tf.float64 if config.precision == "float64" else tf.float32
+        self.mean = tf.constant(mean, self.dtype)
+        self.deviation = tf.constant(deviation, self.dtype)
+
+        size = config.data.image_size
+        self.model = networks.build(config.network, "tensorflow", num_classes)
+        self.model(tf.zeros([1, size, size, 3]))  # Keras makes the variables at the first call
+        self.dropouts = {name: layer for name, layer in self._layers() if isinstance(layer, Dropout)}
+        self.parameters = self.model.trainable_variables
+        self.velocities = [tf.Variable(tf.zeros_like(parameter.value)) for parameter in self.parameters]
+        self.loss_scale = self.good_steps = None
+        if config.precision == "float16":
+            self.loss_scale = tf.Variable(INITIAL_SCALE, dtype=tf.float32)
+            self.good_steps = tf.Variable(0, dtype=tf.int64)
+        self.averages = {}
+        if self.ema_decay is not None:
+            self.averages = {name: tf.Variable(variable.value) for name, variable in self._model_variables().items()}
+
+        images = tf.TensorSpec([None, 3, size, size], tf.uint8)
+        labels = tf.TensorSpec([None], tf.int64)
+        # XLA is faster on a GPU and slower on a CPU.
+        compiled = {"jit_compile": self.record["device"] == "gpu"}
+        keys = tf.TensorSpec([len(self.dropouts), 2], tf.uint32)
+        learning_rate = tf.TensorSpec([], self.dtype)
+        mix = labels, tf.TensorSpec([], self.dtype)  # permutation and weight
+        self._train_mixed = tf.function(self._train, [images, labels, keys, *mix, learning_rate], **compiled)
+        self._train = tf.function(self._train, [images, labels, keys, learning_rate], **compiled)
+        self._evaluate = tf.function(self._evaluate, [images, labels], **compiled)
+        self._flipped_sums = tf.function(self._flipped_sums, [images, labels], **compiled)
+        self._predict = tf.function(partial(self._logits, training=False), [images], **compiled)
+
+        self.shapes = {name: _shape(variable) for name, variable in self._variables().items()}
+        self.exceptions = state.exceptions(config, self.shapes)
+        weights = initial_state({name: self.shapes[name] for name in self._model_variables()}, config.seed)
+        averages = {f"ema/{name}": weights[name] for name in self.averages}
+        self.load_state({**self.state(), **weights, **averages}, "initial weights")
+
+    def train_step(self, batch, learning_rate, step):
+        """One step on `batch`. Returns float64 [3], maybe not computed yet: sum of losses, hits, hits in the top 5.
+
+        d = g + weight_decay*w; v = momentum*v + d; w -= learning_rate*v, with Nesterov learning_rate*(d + momentum*v).
+        For some parameters with another learning rate and weight decay: see `tandem.core.state.exceptions`.
+        With `ema_decay` then e = ema_decay*e + (1 - ema_decay)*w, also of statistics; e is w at first.
+        `step` numbers the steps of a run: it decides the dropout masks. With mixup a hit is one of the heavier label.
+        """
+        train = self._train if batch.weight is None else self._train_mixed
+        return train(*self._on_device(batch, step), tf.constant(learning_rate, self.dtype))
+
+    def evaluate(self, batch, flip=False):
+        """The same sums as `train_step`, in evaluation mode and with nothing changed.
+
+        With `flip` those of the mean of the logits of each image and of its mirror image.
+        """
+        return (self._flipped_sums if flip else self._evaluate)(batch.images, batch.labels)
+
+    def predict(self, images):
+        """The logits of `images`, uint8 [B, 3, H, W], in evaluation mode, as a NumPy array."""
+        return self._predict(images).numpy()
+
+    @contextlib.contextmanager
+    def averaged(self):
+        """In it, weights and statistics are their averages; afterwards they are what they were, to the bit."""
+        variables = self._model_variables()
+        kept = {name: tf.identity(variable.value) for name, variable in variables.items()}
+        try:
+            _assign(variables, self.averages)
+            yield
+        finally:
+            _assign(variables, kept)
+
+    def trace(self, batch, learning_rate, step):
+        """`train_step`, and what it computed, as NumPy arrays in the order in which they were computed.
+
+        Returns:
+            A dict: `output/<layer>` of each named layer, images channel first; `logits`; `loss`, the mean over the
+            batch; `gradient/<parameter>`, without weight decay.
+        """
+        with self._recorded() as outputs:
+            logits, losses, _, gradients = self._backward(*self._on_device(batch, step))
+        self._update(gradients, tf.constant(learning_rate, self.dtype))
+        gradients = {
+            f"gradient/{self._canonical_name(parameter)}": _to_canonical(
+                tf.zeros_like(parameter).numpy() if gradient is None else gradient.numpy()
+            )
+            for parameter, gradient in zip(self.parameters, gradients, strict=True)
+        }
+        return {**outputs, "logits": logits.numpy(), "loss": losses.numpy().mean(), **gradients}
+
+    def trace_evaluation(self, batch):
+        """The `output/<layer>`, `logits` and `loss` of `trace` in evaluation mode, with nothing changed."""
+        with self._recorded() as outputs:
+            logits, losses, _ = self._losses(batch.images, batch.labels, training=False)
+        return {**outputs, "logits": logits.numpy(), "loss": losses.numpy().mean()}
+
+    def layer_types(self):
+        """The name of each layer's class, by the layer's name."""
+        return {name: type(layer).__name__ for name, layer in self._layers()}
+
+    def peak_memory(self):
+        """The most memory taken so far, in bytes: the GPU's, or on a CPU the process's; None where nothing tells."""
+        if self.record["device"] == "gpu":
+            return tf.config.experimental.get_memory_info("GPU:0")["peak"]
+        return environment.peak_memory()
+
+    def state(self):
+        """All weights, statistics, velocities and averages by canonical name (core/state.py), as NumPy arrays."""
+        arrays = {name: _to_canonical(variable.numpy()) for name, variable in self._variables().items()}
+        if self.loss_scale is not None:
+            arrays["loss_scale/scale"] = self.loss_scale.numpy()
+            arrays["loss_scale/good_steps"] = self.good_steps.numpy()
+        return arrays
+
+    def load_state(self, arrays, origin):
+        """Set everything that `state` gives. `origin` says in errors where the arrays are from.
+
+        Raises:
+            UserError: a name is missing or left over, or a shape differs.
+        """
+        scale = {"loss_scale/scale": (), "loss_scale/good_steps": ()} if self.loss_scale is not None else {}
+        state.check(arrays, {**self.shapes, **scale}, origin)
+        for name, variable in self._variables().items():
+            variable.assign(_from_canonical(arrays[name]))
+        if self.loss_scale is not None:
+            self.loss_scale.assign(arrays["loss_scale/scale"])
+            self.good_steps.assign(arrays["loss_scale/good_steps"])
+
+    def _on_device(self, batch, step):
+        """What `_backward` takes, as tensors."""
+        keys = dropout.keys(self.seed, step, self.dropouts)
+        tensors = tf.constant(batch.images), tf.constant(batch.labels), tf.constant(keys)
+        if batch.weight is None:
+            return tensors
+        return *tensors, tf.constant(batch.permutation), tf.constant(batch.weight, self.dtype)
+
+    def _train(self, *inputs):
+        *inputs, learning_rate = inputs
+        _, _, metrics, gradients = self._backward(*inputs)
+        self._update(gradients, learning_rate)
+        return metrics
+
+    def _backward(self, images, labels, keys, *mix):
+        """`_losses` in training mode, and the gradients of their mean (with float16, scaled)."""
+        with tf.GradientTape() as tape, dropout_keys(self.dropouts.values(), keys):
+            if mix:
+                logits, losses, metrics = self._mixed_losses(images, labels, *mix)
+            else:
+                logits, losses, metrics = self._losses(images, labels, training=True)
+            loss = tf.reduce_sum(losses) / tf.cast(tf.size(labels), self.dtype)
+            if self.loss_scale is not None:
+                loss *= self.loss_scale
+        return logits, losses, metrics, tape.gradient(loss, self.parameters)
+
+    def _update(self, gradients, learning_rate):
+        if self.loss_scale is None:
+            self._apply(gradients, learning_rate)
+        else:
+            self._apply_unscaled(gradients, learning_rate)
+        if self.averages:
+            self._average()
+
+    def _apply(self, gradients, learning_rate):
+        """This kernel keeps the learning rate out of the velocity, as Paddle does; Keras' SGD puts it in."""
+        for parameter, gradient, velocity in zip(self.parameters, gradients, self.velocities, strict=True):
+            factor, weight_decay = self.exceptions.get(self._canonical_name(parameter), (1.0, self.weight_decay))
+            tf.raw_ops.ResourceApplyMomentum(
+                var=parameter.value.handle,
+                accum=velocity.handle,
+                lr=learning_rate * factor,
+                grad=gradient + weight_decay * parameter,
+                momentum=tf.constant(self.momentum, self.dtype),
+                use_nesterov=self.nesterov,
+            )
+
+    def _apply_unscaled(self, gradients, learning_rate):
+        """The rule of paddle.amp.GradScaler: a step with an overflow is left out and halves the scale."""
+        gradients = [gradient / self.loss_scale for gradient in gradients]
+        finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients])
+        grow = finite & (self.good_steps >= GROWTH_STEPS - 1)
+        self.good_steps.assign(tf.where(finite & ~grow, self.good_steps + 1, 0))
+        self.loss_scale.assign(self.loss_scale * tf.where(grow, 2.0, tf.where(finite, 1.0, 0.5)))
+        tf.cond(finite, lambda: self._apply(gradients, learning_rate), lambda: None)
+
+    def _average(self):
+        """See `train_step`."""
+        now = self._model_variables()
+        means = {name: self.ema_decay * e + (1 - self.ema_decay) * now[name] for name, e in self.averages.items()}
+        _assign(self.averages, means)
+
+    def _evaluate(self, images, labels):
+        return self._losses(images, labels, training=False)[2]
+
+    def _losses(self, images, labels, training):
+        """Logits; `_cross_entropy` of each image; sums of `train_step`."""
+        logits = self._logits(images, training)
+        losses = self._cross_entropy(logits, labels)
+        return logits, losses, self._sums(logits, losses, labels)
+
+    def _mixed_losses(self, images, labels, permutation, weight):
+        """`_losses` of mixup: see tandem/data/augment.py."""
+        images = tf.cast(images, self.dtype)
+        logits = self._logits(weight * images + (1 - weight) * tf.gather(images, permutation), training=True)
+        losses = [self._cross_entropy(logits, mixed) for mixed in (labels, tf.gather(labels, permutation))]
+        losses = weight * losses[0] + (1 - weight) * losses[1]
+        return logits, losses, self._sums(logits, losses, labels)
+
+    def _flipped_sums(self, images, labels):
+        """See `evaluate`."""
+        logits = (self._logits(images, training=False) + self._logits(tf.reverse(images, [3]), training=False)) / 2
+        return self._sums(logits, self._cross_entropy(logits, labels), labels)
+
+    def _logits(self, images, training):
+        images = (tf.cast(images, self.dtype) - self.mean) / self.deviation
+        images = tf.transpose(images, [0, 2, 3, 1])
+        return tf.cast(self.model(images, training=training), self.dtype)
+
+    def _cross_entropy(self, logits, labels):
+        """Softmax cross entropy of each image, from logits: Keras clips."""
+        right = tf.gather(logits, labels, axis=1, batch_dims=1)
+        target = (1 - self.label_smoothing) * right + self.label_smoothing * tf.reduce_mean(logits, axis=1)
+        losses = tf.reduce_logsumexp(logits, axis=1) - target
+        return losses
+
+    def _sums(self, logits, losses, labels):
+        """See `train_step`."""
+        # How many logits the right one does not beat; of equals the first wins, and NaN beats nothing.
+        classes, index = tf.range(self.num_classes, dtype=tf.int64), labels[:, None]
+        right = tf.gather(logits, index, axis=1, batch_dims=1)
+        beaten = (right > logits) | ((right == logits) & (index <= classes))
+        rank = tf.reduce_sum(tf.cast(~beaten, tf.int64), axis=1)
+        sums = [tf.reduce_sum(tf.cast(values, tf.float64)) for values in (losses, rank < 1, rank < 5)]
+        return tf.stack(sums)
+
+    @contextlib.contextmanager
+    def _recorded(self):
+        """In it, the outputs of all named layers are put into the dict that it gives, as NumPy arrays."""
+        outputs = {}
+
+        def keep(name, call, *inputs, **options):
+            output = call(*inputs, **options)
+            if isinstance(output, tf.Tensor):
+                outputs[state.unused(f"output/{name}", outputs)] = _channel_first(output.numpy())
+            return output
+
+        layers = self._layers()
+        for name, layer in layers:
+            layer.call = partial(keep, name, layer.call)  # Keras has no hooks
+        try:
+            yield outputs
+        finally:
+            for _, layer in layers:
+                del layer.call
+
+    def _layers(self):
+        return _named_layers(self.model, "")
+
+    def _canonical_name(self, variable):
+        """model/stage1/conv/kernel is stage1.conv.weight."""
+        *path, last = self._without_model(variable.path).split(".")
+        return ".".join([*path, CANONICAL.get(last, last)])
+
+    def _without_model(self, path):
+        """Keras' path, with dots, and without the model's own name, which those of a functional model lack."""
+        return path.removeprefix(f"{self.model.name}/").replace("/", ".")
+
+    def _variables(self):
+        averages = {f"ema/{name}": average for name, average in self.averages.items()}
+        return {**self._model_variables(), **self._velocity_variables(), **averages}
+
+    def _model_variables(self):
+        return {self._canonical_name(variable): variable for variable in self.model.variables}
+
+    def _velocity_variables(self):
+        names = (self._canonical_name(parameter) for parameter in self.parameters)
+        return {f"velocity/{name}": velocity for name, velocity in zip(names, self.velocities, strict=True)}
+
+
+def _assign(variables, values):
+    """Set each of `variables` to its namesake in `values`."""
+    for name, variable in variables.items():
+        variable.assign(values[name])
+
+
+def _shape(variable):
+    return tuple(variable.shape[axis] for axis in (3, 2, 0, 1)) if len(variable.shape) == 4 else tuple(variable.shape)
+
+
+def _to_canonical(array):
+    """HWIO to OIHW."""
+    return np.ascontiguousarray(array.transpose(3, 2, 0, 1)) if array.ndim == 4 else array
+
+
+def _from_canonical(array):
+    """OIHW to HWIO."""
+    return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array
+
+
+def _channel_first(array):
+    """NHWC to NCHW."""
+    return np.ascontiguousarray(array.transpose(0, 3, 1, 2)) if array.ndim == 4 else array
+
+
+def _named_layers(layer, prefix):
+    """All layers in `layer` with their dotted names: Keras' own paths are right only for layers with weights."""
+    layers = []
+    for inner in layer._flatten_layers(include_self=False, recursive=False):
+        if not isinstance(inner, tf.keras.layers.InputLayer):
+            layers += [(prefix + inner.name, inner), *_named_layers(inner, f"{prefix}{inner.name}.")]
+    return layers

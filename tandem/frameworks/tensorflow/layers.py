@@ -1,0 +1,403 @@
+"""Layers whose meaning differs between the frameworks, with one meaning here. Twin of paddle/layers.py.
+
+Images are [N, H, W, C]. Nothing rests on a default: padding, bias, epsilon and momentum are written out.
+"""
+
+import contextlib
+import itertools
+
+from tandem.core import dropout
+from tandem.frameworks import environment
+
+import numpy as np
+
+with environment.quiet():
+    import tensorflow as tf
+
+BATCH_NORM_MOMENTUM = float(np.float32(0.9))  # as Paddle's C++ float has it, also in float64
+BATCH_NORM_EPSILON = float(np.float32(1e-5))
+
+register = tf.keras.utils.register_keras_serializable("tandem")
+
+
+def set_threads(count):
+    """Use `count` CPU threads. Call it before the first layer computes."""
+    tf.config.threading.set_intra_op_parallelism_threads(count)
+    tf.config.threading.set_inter_op_parallelism_threads(count)
+
+
+@register
+class Conv2D(tf.keras.layers.Layer):
+    """A convolution; `padding` pixels of zeros on every side, then only whole windows.
+
+    Kernel: [kernel_size, kernel_size, in_channels / groups, out_channels]; with `bias` also bias: [out_channels].
+    """
+
+    def __init__(self, in_channels, out_channels, kernel_size, stride, padding, groups=1, bias=False, **kwargs):
+        super().__init__(**kwargs)
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.padding = padding
+        self.groups = groups
+        self.use_bias = bias
+
+    def build(self, input_shape):
+        """Make the kernel and the bias."""
+        size = self.kernel_size
+        self.kernel = self.add_weight(
+            name="kernel", shape=(size, size, self.in_channels // self.groups, self.out_channels)
+        )
+        self.bias = self.add_weight(name="bias", shape=(self.out_channels,)) if self.use_bias else None
+
+    def call(self, x):
+        """[N, H, W, in_channels] to [N, H', W', out_channels], H' = (H + 2*padding - kernel_size) // stride + 1."""
+        y = grouped_conv2d(x, tf.convert_to_tensor(self.kernel), self.stride, self.padding, self.groups)
+        return y if self.bias is None else y + self.bias
+
+    def get_config(self):
+        """The arguments that make this layer again."""
+        names = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "groups")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}, "bias": self.use_bias}
+
+
+def grouped_conv2d(x, kernel, stride, padding, groups):
+    """Convolve each of `groups` slices of the channels with its own slice of `kernel`.
+
+    On a CPU as separate convolutions and a concat: TensorFlow's own grouped convolution took 25 times as long there.
+    cuDNN has grouped convolutions on a GPU.
+    """
+    # "SAME" is faster than padding first, but at stride 2 it pads 0 before and 1 after where Paddle pads 1 and 1.
+    same = stride == 1 and kernel.shape[0] == 2 * padding + 1
+    if padding and not same:
+        x = tf.pad(x, [[0, 0], [padding, padding], [padding, padding], [0, 0]])
+    padding = "SAME" if same else "VALID"
+    if tf.config.get_visible_devices("GPU"):
+        return tf.nn.conv2d(x, kernel, strides=stride, padding=padding)
+    if groups == 1:
+        return _conv2d(x, kernel, stride, padding)
+    branches = zip(tf.split(x, groups, axis=3), tf.split(kernel, groups, axis=3), strict=True)
+    return tf.concat([_conv2d(*branch, stride, padding) for branch in branches], axis=3)
+
+
+def _conv2d(x, kernel, stride, padding):
+    """A convolution on a CPU; the kernel's gradient is a faster one where the images are small.
+
+    oneDNN's own goes through the whole kernel for every image. Where an image that keeps its size has fewer pixels than
+    channels, one product of matrices for each place in the kernel takes a fifth to two thirds of its time in bfloat16,
+    so that VGG-16 trains 1.2 to 1.4 times as fast; in float32 it made no difference. With a stride it would take three
+    times as long: TensorFlow is slow to gather every other pixel.
+    """
+    size, _, in_channels, out_channels = kernel.shape
+    pixels = x.shape[1:3].num_elements()
+    if padding == "VALID" or pixels is None or pixels >= in_channels:
+        return tf.nn.conv2d(x, kernel, strides=stride, padding=padding)
+
+    @tf.custom_gradient
+    def with_gradients(x, kernel):
+        def gradients(dy):
+            edge = [size // 2, size // 2]
+            padded = tf.pad(x, [[0, 0], edge, edge, [0, 0]])
+            height, width = x.shape[1:3]
+            rows = tf.reshape(dy, [-1, out_channels])
+            products = []
+            for top, left in itertools.product(range(size), repeat=2):
+                window = padded[:, top : top + height, left : left + width]
+                products.append(tf.matmul(tf.reshape(window, [-1, in_channels]), rows, transpose_a=True))
+            dx = tf.nn.conv2d_transpose(dy, kernel, tf.shape(x), strides=1, padding="SAME")
+            return dx, tf.reshape(tf.stack(products), kernel.shape)
+
+        return tf.nn.conv2d(x, kernel, strides=1, padding="SAME"), gradients
+
+    return with_gradients(x, kernel)
+
+
+@register
+class BatchNorm2D(tf.keras.layers.Layer):
+    """Batch normalisation over N, H and W (Ioffe & Szegedy 2015, arXiv:1502.03167), with the biased running variance.
+
+    moving = 0.9 * moving + 0.1 * batch. Parameters gamma and beta, statistics moving_mean and moving_variance, each
+    [channels].
+    """
+
+    def __init__(self, channels, **kwargs):
+        super().__init__(**kwargs)
+        self.channels = channels
+
+    def build(self, input_shape):
+        """Make the parameters and statistics, which stay float32 where the rest computes in 16 bits."""
+        shape = (self.channels,)
+        self.gamma = self.add_weight(name="gamma", shape=shape, initializer="ones", autocast=False)
+        self.beta = self.add_weight(name="beta", shape=shape, initializer="zeros", autocast=False)
+        self.moving_mean = self.add_weight(
+            name="moving_mean", shape=shape, initializer="zeros", trainable=False, autocast=False
+        )
+        self.moving_variance = self.add_weight(
+            name="moving_variance", shape=shape, initializer="ones", trainable=False, autocast=False
+        )
+
+    def call(self, x, training=False):
+        """[N, H, W, channels] to the same shape."""
+        gamma, beta = tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta)
+        mean, variance = tf.convert_to_tensor(self.moving_mean), tf.convert_to_tensor(self.moving_variance)
+        fused_batch_norm = tf.compat.v1.nn.fused_batch_norm
+        if x.dtype == tf.float64:  # which the fused kernel does not have
+            if training:
+                mean, variance = tf.nn.moments(x, [0, 1, 2])
+            y = tf.nn.batch_normalization(x, mean, variance, beta, gamma, BATCH_NORM_EPSILON)
+        elif training:
+            y, mean, variance = fused_batch_norm(x, gamma, beta, epsilon=BATCH_NORM_EPSILON)
+            count = tf.cast(tf.size(x) // self.channels, variance.dtype)
+            variance *= (count - 1) / count  # the fused kernel returns sum / (count - 1)
+        else:
+            y, *_ = fused_batch_norm(x, gamma, beta, mean, variance, BATCH_NORM_EPSILON, is_training=False)
+        if training:
+            for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
+                moving.assign(BATCH_NORM_MOMENTUM * moving + (1 - BATCH_NORM_MOMENTUM) * batch)
+        return y
+
+    def get_config(self):
+        """The arguments that make this layer again."""
+        return {**super().get_config(), "channels": self.channels}
+
+
+@register
+class BatchNorm1D(BatchNorm2D):
+    """`BatchNorm2D` for [N, channels]: normalisation over N."""
+
+    def call(self, x, training=False):
+        """[N, channels] to the same shape."""
+        return super().call(x[:, None, None, :], training)[:, 0, 0, :]
+
+
+@register
+class MaxPool2D(tf.keras.layers.Layer):
+    """The largest of each window; where `ceil_mode`, also of the windows cut by the lower and the right edge."""
+
+    def __init__(self, kernel_size, stride, ceil_mode=False, **kwargs):
+        super().__init__(**kwargs)
+        self.kernel_size = kernel_size
+        self.stride = stride
+        self.ceil_mode = ceil_mode
+
+    def call(self, x):
+        """[N, H, W, C] to [N, H', W', C], H' = (H - kernel_size) / stride + 1, rounded down, or up with `ceil_mode`."""
+        if self.ceil_mode:
+            # Padding after the end only, with what is never the largest; "SAME" may also pad before the start.
+            after = [self._beyond(size) for size in x.shape[1:3]]
+            x = tf.pad(x, [[0, 0], [0, after[0]], [0, after[1]], [0, 0]], constant_values=x.dtype.min)
+        return tf.nn.max_pool2d(x, self.kernel_size, strides=self.stride, padding="VALID")
+
+    def _beyond(self, size):
+        """How far the last window reaches beyond `size` pixels."""
+        windows = max(-(-(size - self.kernel_size) // self.stride), 0) + 1
+        return max((windows - 1) * self.stride + self.kernel_size - size, 0)
+
+    def get_config(self):
+        """The arguments that make this layer again."""
+        names = ("kernel_size", "stride", "ceil_mode")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+@register
+class LocalResponseNorm(tf.keras.layers.Layer):
+    """x / (1 + alpha / size * (sum of x^2 over `size` channels around it))^beta (Krizhevsky et al. 2012, section 3.3).
+
+    Composed of plain operations: TensorFlow's own has no float64. `alpha` is divided by `size` as in Paddle; the paper
+    and TensorFlow do not divide.
+    """
+
+    def __init__(self, size, alpha, beta, **kwargs):
+        super().__init__(**kwargs)
+        self.size = size
+        self.alpha = alpha
+        self.beta = beta
+
+    def call(self, x):
+        """[N, H, W, C] to the same shape."""
+        before = self.size // 2
+        squares = tf.pad(x * x, [[0, 0], [0, 0], [0, 0], [before, self.size - 1 - before]])
+        total = sum(squares[..., start : start + x.shape[3]] for start in range(self.size))
+        beta = float(np.float32(self.beta))  # Paddle keeps an exponent as C++ float, also in float64
+        return x * (1.0 + self.alpha / self.size * total) ** -beta
+
+    def get_config(self):
+        """The arguments that make this layer again."""
+        return {**super().get_config(), **{name: getattr(self, name) for name in ("size", "alpha", "beta")}}
+
+
+@register
+class Dropout(tf.keras.layers.Layer):
+    """Set a part `rate` of all elements to 0 and divide the rest by 1 - rate (Srivastava et al. 2014).
+
+    In Tandem's loop the mask is that of core/dropout.py, the same in both frameworks (see `dropout_keys`); elsewhere it
+    is ordinary dropout. In evaluation mode nothing is changed.
+    """
+
+    def __init__(self, rate, **kwargs):
+        super().__init__(**kwargs)
+        self.rate = rate
+        self.key = None
+
+    def call(self, x, training=False):
+        """[N, H, W, C] or [N, C] to the same shape."""
+        if not training or not self.rate:
+            return x
+        if self.key is None:
+            return tf.nn.dropout(x, self.rate)
+        return x * tf.cast(dropout_mask(self.key, tf.shape(x), self.rate), x.dtype) / (1 - self.rate)
+
+    def get_config(self):
+        """The arguments that make this layer again."""
+        return {**super().get_config(), "rate": self.rate}
+
+
+def dropout_mask(key, shape, rate):
+    """`tandem.core.dropout.mask` as a tensor, its elements numbered channel first and laid out channel last."""
+    x = tf.range(tf.cast(tf.reduce_prod(shape), tf.int64))
+    if shape.shape[0] == 4:
+        x = tf.transpose(tf.reshape(x, tf.gather(shape, [0, 3, 1, 2])), [0, 2, 3, 1])
+    x = tf.cast(x, tf.uint32)
+    x = tf.bitwise.bitwise_xor(x, key[0])
+    x = tf.bitwise.bitwise_xor(x, tf.bitwise.right_shift(x, np.uint32(dropout.SHIFTS[0])))
+    x = x * np.uint32(dropout.FACTORS[0])
+    x = tf.bitwise.bitwise_xor(x, tf.bitwise.right_shift(x, np.uint32(dropout.SHIFTS[1])))
+    x = x + key[1]
+    x = x * np.uint32(dropout.FACTORS[1])
+    x = tf.bitwise.bitwise_xor(x, tf.bitwise.right_shift(x, np.uint32(dropout.SHIFTS[2])))
+    return tf.reshape(x >= np.uint32(dropout.threshold(rate)), shape)
+
+
+@contextlib.contextmanager
+def dropout_keys(layers, keys):
+    """In it, each Dropout of `layers` makes its mask from its row of `keys`, uint32 [len(layers), 2]."""
+    for index, layer in enumerate(layers):
+        layer.key = keys[index]
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.key = None
+
+
+@register
+class GlobalAveragePool(tf.keras.layers.Layer):
+    """[N, H, W, C] to [N, C]: the mean of each channel."""
+
+    def call(self, x):
+        """See `global_average_pool`."""
+        return global_average_pool(x)
+
+
+@register
+class GlobalMaxPool(tf.keras.layers.Layer):
+    """[N, H, W, C] to [N, C]: the largest of each channel."""
+
+    def call(self, x):
+        """Of equal ones each gets a part of the gradient."""
+        return tf.reduce_max(x, axis=[1, 2])
+
+
+@register
+class Scale(tf.keras.layers.Layer):
+    """x * factor, which must be a float32 exactly: Paddle reads it as one."""
+
+    def __init__(self, factor, **kwargs):
+        super().__init__(**kwargs)
+        self.factor = factor
+
+    def call(self, x):
+        """Of any shape, to the same shape."""
+        return x * self.factor
+
+    def get_config(self):
+        """The arguments that make this layer again."""
+        return {**super().get_config(), "factor": self.factor}
+
+
+@register
+class Flatten(tf.keras.layers.Layer):
+    """[N, H, W, C] to [N, C * H * W]."""
+
+    def call(self, x):
+        """Channels first, then rows, then columns, so that the weights of the next layer mean what Paddle's do."""
+        height, width, channels = x.shape[1:]
+        return tf.reshape(tf.transpose(x, [0, 3, 1, 2]), [-1, channels * height * width])
+
+
+@register
+class SqueezeExcitation(tf.keras.layers.Layer):
+    """Scale each channel by a gate computed from all channels' means (Hu et al. 2018, arXiv:1709.01507)."""
+
+    def __init__(self, channels, reduction_ratio, **kwargs):
+        super().__init__(**kwargs)
+        self.channels = channels
+        self.reduction_ratio = reduction_ratio
+        self.squeeze = tf.keras.layers.Dense(channels // reduction_ratio, use_bias=True, name="squeeze")
+        self.excite = tf.keras.layers.Dense(channels, use_bias=True, name="excite")
+
+    def call(self, x):
+        """[N, H, W, channels] to the same shape."""
+        gate = self.squeeze(global_average_pool(x))
+        gate = tf.sigmoid(self.excite(tf.nn.relu(gate)))
+        return x * gate[:, None, None, :]
+
+    def get_config(self):
+        """The arguments that make this layer again."""
+        return {**super().get_config(), "channels": self.channels, "reduction_ratio": self.reduction_ratio}
+
+
+@register
+class Residual(tf.keras.layers.Layer):
+    """relu(body(x) + shortcut(x)), or relu(body(x) + x) without a `shortcut` (He et al. 2016, arXiv:1512.03385)."""
+
+    def __init__(self, body, shortcut=None, **kwargs):
+        super().__init__(**kwargs)
+        self.body = body
+        self.shortcut = shortcut
+
+    def call(self, x, training=False):
+        """Of the shape that the body gives, which is the shortcut's, too."""
+        shortcut = x if self.shortcut is None else self.shortcut(x, training=training)
+        return tf.nn.relu(self.body(x, training=training) + shortcut)
+
+    def get_config(self):
+        """The arguments that make this layer again."""
+        parts = {"body": self.body, "shortcut": self.shortcut}
+        return {
+            **super().get_config(),
+            **{name: tf.keras.utils.serialize_keras_object(part) for name, part in parts.items()},
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        """Make the layer from `get_config`."""
+        parts = [tf.keras.utils.deserialize_keras_object(config.pop(name)) for name in ("body", "shortcut")]
+        return cls(*parts, **config)
+
+
+@register
+class AveragePoolPad(tf.keras.layers.Layer):
+    """The identity shortcut to a block that halves the size and widens: 2x2 means, and zero channels at both ends."""
+
+    def __init__(self, in_channels, out_channels, **kwargs):
+        super().__init__(**kwargs)
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+
+    def call(self, x):
+        """[N, H, W, in_channels] to [N, ceil(H/2), ceil(W/2), out_channels]."""
+        # "SAME" here means that at an odd edge the window is cut, and only what is in the image is averaged.
+        extra_channels = (self.out_channels - self.in_channels) // 2
+        x = tf.nn.avg_pool2d(x, 2, strides=2, padding="SAME")
+        return tf.pad(x, [[0, 0], [0, 0], [0, 0], [extra_channels, extra_channels]])
+
+    def get_config(self):
+        """The arguments that make this layer again."""
+        return {**super().get_config(), "in_channels": self.in_channels, "out_channels": self.out_channels}
+
+
+def global_average_pool(x):
+    """[N, H, W, C] to [N, C]."""
+    return tf.reduce_mean(x, axis=[1, 2])

@@ -1,0 +1,115 @@
+"""A process for each framework, working side by side: they never share one, and files carry their tensors."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tandem.core import files
+from tandem.core.errors import UserError
+from tandem.core.files import ROOT
+from tandem.frameworks.base import FRAMEWORKS
+
+
+class WorkerStopped(Exception):
+    """A worker raised or died in the middle of step `step`; `what` says how."""
+
+    def __init__(self, framework, step, what):
+        super().__init__(what)
+        self.framework = framework
+        self.step = step
+        self.what = what
+
+
+class Workers:
+    """Processes that answer commands, one a framework, for as long as the `with` lasts.
+
+    Args:
+        module: what they run, by name; its arguments are a framework and `folder`.
+        pythons: by framework, the Python interpreter to run it with; by default this one.
+
+    Attributes:
+        folder: the temporary folder through which they pass tensors.
+        step: the step that they are at; None until both have built their network.
+
+    Raises:
+        UserError: an interpreter cannot be started.
+    """
+
+    def __init__(self, module, pythons=None):
+        self.module = module
+        self.pythons = pythons or {}
+        self.step = None
+
+    def __enter__(self):
+        with contextlib.ExitStack() as stack:
+            self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tandem-")))
+            self.processes = {framework: stack.enter_context(self._start(framework)) for framework in FRAMEWORKS}
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(self, *exception):
+        for process in self.processes.values():
+            process.kill()
+            with contextlib.suppress(BrokenPipeError):  # what a dead one has not read
+                process.stdin.close()
+        self._stack.close()
+
+    def _start(self, framework):
+        python = self.pythons.get(framework, sys.executable)
+        command = [python, "-m", self.module, framework, str(self.folder)]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+        with open(self.folder / f"{framework}-said", "w") as said:
+            try:
+                return subprocess.Popen(command, stderr=said, text=True, env=environment, **pipes)
+            except OSError as error:
+                raise UserError(f"--python-{framework} {python}: {error.strerror}; name a Python") from error
+
+    def ask(self, command, by_framework=None, **arguments):
+        """Have both do `command` at once, and wait for their answers: see `send` and `receive`."""
+        self.send(command, by_framework, **arguments)
+        return self.receive()
+
+    def send(self, command, by_framework=None, **arguments):
+        """Have both begin `command`. `by_framework`: arguments that differ."""
+        for framework, process in self.processes.items():
+            own = {name: values.get(framework) for name, values in (by_framework or {}).items()}
+            with contextlib.suppress(BrokenPipeError):  # it died, as reading its answer will tell
+                print(json.dumps([command, {**arguments, **own}]), file=process.stdin, flush=True)
+
+    def receive(self):
+        """Their answers to the last command, by framework.
+
+        Raises:
+            UserError: one refused, or could not build its network.
+            WorkerStopped: one raised or died later.
+        """
+        replies = {framework: self._reply(framework) for framework in self.processes}
+        for framework, reply in replies.items():
+            if "refused" in reply or ("raised" in reply and self.step is None):
+                raise UserError(f"{framework}: {reply.get('refused') or reply['raised']}")
+            if "raised" in reply:
+                raise WorkerStopped(framework, self.step, reply["raised"])
+        return {framework: reply["answer"] for framework, reply in replies.items()}
+
+    def read(self, what):
+        """The arrays that each has written, by framework and name, in the order in which they were computed.
+
+        They are good until the next command that writes them: see `tandem.core.files.read`.
+        """
+        return {framework: files.read_arrays(self.folder / f"{framework}-{what}") for framework in FRAMEWORKS}
+
+    def _reply(self, framework):
+        line = self.processes[framework].stdout.readline()
+        if line:
+            return json.loads(line)
+        code = self.processes[framework].wait()
+        if code < 0:
+            return {"raised": f"its process died of {signal.Signals(-code).name}"}
+        said = (self.folder / f"{framework}-said").read_text(errors="replace").strip().splitlines()
+        return {"raised": f"its process ended ({said[-1].strip() if said else f'exit code {code}'})"}

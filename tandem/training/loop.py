@@ -1,0 +1,349 @@
+"""The one training loop, over either engine."""
+
+import contextlib
+import json
+import math
+import platform
+import signal
+import time
+from functools import partial
+from pathlib import Path
+
+from tandem.config import schedules
+from tandem.config.load import check_config, save_config
+from tandem.core import state
+from tandem.core.errors import UserError
+from tandem.core.initial_weights import passing_through, whitened
+from tandem.data.batches import evaluation_batches, prefetch, steps_per_epoch, training_batches
+from tandem.data.images import fill_color, load_dataset, normalization
+from tandem.frameworks.base import load_engine
+from tandem.training import checkpoint
+from tandem.training.recorder import TESTED, Recorder
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+SAME_ON_RESUME = (
+    "seed",
+    "batch_size",
+    "data.source",
+    "data.image_size",
+    "data.test_fraction",
+    "data.validation_fraction",
+    "data.normalization",
+    "ema_decay",
+)
+"""Settings that decide which images a run trains on, and when; and what its averages are of."""
+
+WHITENING_IMAGES = 5000
+"""How many of the training set's images `whitening` goes by: more change the components little."""
+
+LOWER = "lower optimizer.learning_rate or add schedule.warmup_epochs. Earlier checkpoints are as they were"
+
+
+class Run:
+    """One training run: its engine, its data, and where it stands.
+
+    Args:
+        settings: a `tandem.config.schema.Config`.
+        framework: "paddle" or "tensorflow".
+        folder: the run folder; it is made.
+        resumed: (path, arrays, metadata) of a checkpoint to go on from, or None. Either framework wrote it.
+        console: a rich Console for what is said on the way.
+
+    Raises:
+        UserError: bad data or device, a checkpoint that does not fit, or a folder that cannot be written.
+    """
+
+    def __init__(self, settings, framework, folder, resumed=None, console=None):
+        self.settings = settings
+        self.framework = framework
+        self.folder = Path(folder)
+        self.console = console or Console(soft_wrap=True, markup=False, highlight=False)
+        self.data = load_dataset(settings.data, settings.seed)
+        self.mean, self.deviation = normalization(self.data.train.images, settings.data.normalization)
+        self.steps_per_epoch = steps_per_epoch(len(self.data.train.labels), settings.batch_size)
+        if not self.steps_per_epoch:
+            raise UserError("data: the training set has fewer than two images; add some, or set apart fewer")
+
+        module = load_engine(framework)
+        self.engine = module.Engine(settings, len(self.data.class_names), self.mean, self.deviation)
+        if resumed is None:
+            self._set_initial_weights()
+        self.epoch = 0  # whole epochs done
+        self.batch = 0  # batches done of the next one
+        self.epoch_sums = np.zeros(4)  # losses, right, right in the top 5, images: of the epoch so far
+        self.window_sums = np.zeros(4)  # the same since the last log line
+        self.window_seconds = 0.0  # since the last log line, as far as they lie before the last stop or save
+        self.best = {"accuracy": -1.0, "epoch": 0}
+        if resumed is not None:
+            self._resume(*resumed)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            # First, for it takes the folder: a run that is going on there keeps its files.
+            self.recorder = Recorder(self.folder, framework, self.step if resumed is not None else -1)
+            save_config(settings, self.folder / "config.yaml")
+            environment = self.engine.record | {"versions": self._versions(), "machine": platform.platform()}
+            (self.folder / "environment.json").write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another --run-dir") from error
+
+    def _set_initial_weights(self):
+        """See `identity_kernels` and `whitening` in config/schema.py; the latter by the training set's first images."""
+        arrays, changed = self.engine.state(), {}
+        if self.settings.identity_kernels:
+            kernels = {name: array for name, array in arrays.items() if array.ndim == 4 and "/" not in name}
+            changed |= {name: passing_through(array) for name, array in kernels.items() if array.shape[2] % 2}
+        if self.settings.whitening:
+            name = state.first_convolution(self.engine.shapes)
+            images = (self.data.train.images[:WHITENING_IMAGES] - self.mean) / self.deviation
+            changed[name] = whitened(arrays[name], images)
+        arrays |= changed
+        if self.settings.ema_decay is not None:
+            arrays |= {f"ema/{name}": array for name, array in changed.items()}
+        self.engine.load_state(arrays, "initial weights")
+
+    @property
+    def step(self):
+        """Training steps done."""
+        return self.epoch * self.steps_per_epoch + self.batch
+
+    def train(self):
+        """Train until `epochs` are done or a signal asks to stop. True if the run is done, False if it was stopped."""
+        settings = self.settings
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %  {task.fields[speed]:,.0f} images/s"),
+            TimeRemainingColumn(),
+        )
+        progress = Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
+        with progress, _stop_request() as stop, contextlib.closing(self.recorder):
+            total = settings.epochs * self.steps_per_epoch
+            bar = progress.add_task("", total=total, completed=self.step, speed=0)
+            while self.epoch < settings.epochs:
+                epoch = f"epoch {self.epoch + 1}/{settings.epochs}"
+                progress.update(bar, description=epoch)
+                whole = self._train_epoch(stop, partial(progress.update, bar))
+                if not whole:
+                    self._save()
+                    return False
+                progress.update(bar, description=f"{epoch}, testing")
+                self._end_epoch()
+                if stop.is_set and self.epoch < settings.epochs:
+                    return False
+        return True
+
+    def _train_epoch(self, stop, report):
+        """Train the rest of the epoch, telling `report` how far. False where a signal asked to stop in the middle."""
+        settings = self.settings
+        fill = fill_color(self.data.train.images)
+        batches = training_batches(
+            self.data.train,
+            settings.batch_size,
+            settings.seed,
+            self.epoch,
+            settings.data.augmentation,
+            fill,
+            self.batch,
+        )
+        pending = []
+        saved = started = time.monotonic()
+        with contextlib.closing(prefetch(batches)) as ahead:
+            for batch in ahead:
+                learning_rate = self._learning_rate()
+                sums = self.engine.train_step(batch, learning_rate, self.step)
+                pending.append((sums, len(batch.labels)))
+                self.batch += 1
+                report(completed=self.step)
+                last = self.batch == self.steps_per_epoch
+                if last or self.step == 1 or self.batch % settings.log_period == 0:
+                    self._collect(pending)
+                    self.window_seconds += time.monotonic() - started
+                    report(speed=self.window_sums[3] / self.window_seconds)
+                    self._log(learning_rate)
+                    started = time.monotonic()
+                due = time.monotonic() - saved > 60 * settings.checkpoints.every_minutes
+                if not last and (stop.is_set or due):
+                    self._collect(pending)
+                    self.window_seconds += time.monotonic() - started
+                    if stop.is_set:
+                        return False
+                    self._save()
+                    saved = started = time.monotonic()
+        return True
+
+    def _learning_rate(self):
+        settings = self.settings
+        return schedules.learning_rate(
+            settings.schedule,
+            settings.optimizer.learning_rate,
+            self.step,
+            self.steps_per_epoch,
+            settings.epochs,
+            self.epoch * len(self.data.train.labels) + self.batch * settings.batch_size,
+        )
+
+    def _collect(self, pending):
+        """Add the sums of `pending` steps, one by one, so that a resumed run rounds as a whole one. Waits for a GPU."""
+        for sums, images in pending:
+            sums = np.append(sums.numpy(), images)
+            self.epoch_sums += sums
+            self.window_sums += sums
+        pending.clear()
+        if not math.isfinite(self.epoch_sums[0]):
+            raise UserError(f"training: the loss is not finite by step {self.step}; {LOWER}")
+
+    def _log(self, learning_rate):
+        window, seconds = _averages(self.window_sums), self.window_seconds
+        speed = self.window_sums[3] / seconds
+        self.window_sums, self.window_seconds = np.zeros(4), 0.0
+        record = {
+            "kind": "batch",
+            "framework": self.framework,
+            "epoch": self.epoch + 1,
+            "step": self.step,
+            "position": self.step / self.steps_per_epoch,
+        }
+        record |= window | {"learning_rate": learning_rate, "time": time.time()}
+        record |= {"images_per_second": speed, "seconds": seconds}
+        self.recorder.add(record)
+        self.console.print(
+            f"Pass {self.epoch + 1}, Batch {self.batch}, Cost {window['loss']:.6f}, Accuracy {window['accuracy']:.4f}"
+        )
+
+    def _end_epoch(self):
+        record = {"kind": "epoch", "epoch": self.epoch + 1, "step": self.step, "train": _averages(self.epoch_sums)}
+        tested = (self.epoch + 1) % self.settings.test_period == 0 or self.epoch + 1 == self.settings.epochs
+        if tested:
+            if self.data.validation is not None:
+                record["validation"] = self._evaluate(self.data.validation)
+            record |= self._test()
+        record["peak_memory"] = self.engine.peak_memory()
+        record["time"] = time.time()
+        self.epoch, self.batch = self.epoch + 1, 0
+        self.epoch_sums = np.zeros(4)
+        self.recorder.add(record)
+        judged = record.get("validation", record.get("test"))
+        improved = tested and judged["accuracy"] > self.best["accuracy"]
+        if improved:
+            self.best = {"accuracy": judged["accuracy"], "epoch": self.epoch}
+        self._save(record, improved)
+        try:
+            self.recorder.draw()
+        except UserError as error:
+            self.console.print(f"warning: {error}")
+        parts = [
+            "{} loss {loss:.4f}, accuracy {accuracy:.2%}, top-5 {top5:.2%}".format(title, **record[part])
+            for part, title in {"train": "train", "validation": "validation", **TESTED}.items()
+            if part in record
+        ]
+        self.console.print(f"Pass {self.epoch} done: " + "; ".join(parts))
+
+    def _test(self):
+        """The figures on the test set, by the names of `TESTED`: those that are configured."""
+        weights = {"test": contextlib.nullcontext}
+        if self.settings.ema_decay is not None:
+            weights["test_ema"] = self.engine.averaged
+        last = self.epoch + 1 == self.settings.epochs
+        figures = {}
+        for name, chosen in weights.items():
+            with chosen():
+                figures[name] = self._evaluate(self.data.test)
+                if self.settings.flip_tta and last:
+                    figures[f"{name}_flip"] = self._evaluate(self.data.test, flip=True)
+        return figures
+
+    def _evaluate(self, split, flip=False):
+        sums = np.zeros(3)
+        for batch in evaluation_batches(split, self.settings.batch_size):
+            sums += self.engine.evaluate(batch, flip).numpy()
+        return _averages(np.append(sums, len(split.labels)))
+
+    def _save(self, metrics=None, best=False):
+        folder = self.folder / "checkpoints"
+        arrays = self.engine.state()
+        broken = [name for name, array in arrays.items() if not np.isfinite(array).all()]
+        if broken:
+            raise UserError(f"training: {broken[0]} is not finite by step {self.step}; {LOWER}")
+        arrays |= {"preprocessing/mean": self.mean, "preprocessing/deviation": self.deviation}
+        metadata = {
+            "config": self.settings.model_dump(mode="json"),
+            "framework": self.framework,
+            "epoch": self.epoch,
+            "batch": self.batch,
+            "step": self.step,
+            "steps_per_epoch": self.steps_per_epoch,
+            "epoch_sums": self.epoch_sums.tolist(),
+            "window_sums": self.window_sums.tolist(),
+            "window_seconds": self.window_seconds,
+            "best": self.best,
+            "metrics": metrics,
+            "versions": self._versions(),
+            "class_names": self.data.class_names,
+        }
+        if best:  # first, so that a kill between the two only repeats the epoch
+            checkpoint.write(folder / checkpoint.BEST, arrays, metadata)
+        checkpoint.write(folder / checkpoint.file_name(self.step), arrays, metadata)
+        checkpoint.prune(folder, self.step, self.settings.checkpoints.keep)
+
+    def _resume(self, path, arrays, metadata):
+        mean, deviation = arrays.pop("preprocessing/mean"), arrays.pop("preprocessing/deviation")
+        if tuple(metadata["class_names"]) != self.data.class_names:
+            raise UserError(f"{path}: its classes are not those of the configured data; use the data it was made with")
+        then = check_config(metadata["config"], str(path)).model_dump(mode="json")  # what it lacks is newer than it
+        now = self.settings.model_dump(mode="json")
+        for keys in SAME_ON_RESUME:
+            before, after = then, now
+            for key in keys.split("."):
+                before, after = before[key], after[key]
+            if before != after:
+                raise UserError(f"{path}: was made with {keys}: {before}, not {after}; a run keeps its own")
+        if not (np.array_equal(mean, self.mean) and np.array_equal(deviation, self.deviation)):
+            raise UserError(f"{path}: was made with other training images; use the same ones")
+        self.engine.load_state(arrays, str(path))
+        self.epoch, self.batch = metadata["epoch"], metadata["batch"]
+        self.epoch_sums = np.array(metadata["epoch_sums"])
+        self.window_sums = np.array(metadata["window_sums"])
+        self.window_seconds = metadata.get("window_seconds", 0.0)  # older ones do not tell
+        if Path(path).resolve().parent.parent == self.folder.resolve():
+            self.best = metadata["best"]  # a new folder has no best checkpoint yet
+
+    def _versions(self):
+        return {
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            self.framework: self.engine.record["version"],
+        }
+
+
+def _averages(sums):
+    losses, right, right_in_5, images = sums.tolist()
+    return {"loss": losses / images, "accuracy": right / images, "top5": right_in_5 / images}
+
+
+class _Stop:
+    is_set = False
+
+
+@contextlib.contextmanager
+def _stop_request():
+    """In it, the first Ctrl-C or SIGTERM only asks to stop, so that no step is cut in two; the second one kills."""
+    stop = _Stop()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore():
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def request(number, frame):
+        stop.is_set = True
+        restore()
+
+    for number in before:
+        signal.signal(number, request)
+    try:
+        yield stop
+    finally:
+        restore()

@@ -1,0 +1,126 @@
+"""What a run leaves to read: metrics.jsonl, TensorBoard events and curves.png in the run folder."""
+
+import contextlib
+import json
+import os
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+from tandem.core.errors import UserError
+from tandem.report.plots import draw_curves
+
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event
+from tensorboardX.summary import scalar
+
+TESTED = {
+    "test": "test",
+    "test_flip": "test (flip)",
+    "test_ema": "test (EMA)",
+    "test_ema_flip": "test (EMA, flip)",
+}
+"""What a record of an epoch may hold figures of on the test set, and what to call it: the network itself; with the mean
+of the logits of each image and of its mirror image; and the same with the averages of its weights."""
+
+
+def read_metrics(path):
+    """The records of a metrics.jsonl, oldest first. A last line that was cut off by a kill is left out.
+
+    Raises:
+        UserError: another line is not JSON.
+    """
+    if not Path(path).exists():
+        return []
+    lines = Path(path).read_text(encoding="utf-8").splitlines(keepends=True)
+    try:
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: holds a line that is not JSON ({error}); remove it") from error
+
+
+class Recorder:
+    """Appends records to `folder`/metrics.jsonl and the same figures to TensorBoard's events.
+
+    A record is a dict with `kind` ("batch" or "epoch"), `epoch` (from 1), `step` (training steps done) and `time`
+    (seconds since 1970). Records past `last_step` are cut off first, in both places: they are from a run that went on
+    beyond the checkpoint it is now resumed from.
+
+    While it is open, the folder is its own: two processes that trained in one would spoil each other's records.
+
+    Raises:
+        UserError: the folder cannot be written, or another process trains in it.
+    """
+
+    def __init__(self, folder, label, last_step):
+        self.folder = Path(folder)
+        self.label = label
+        self._lock()
+        path = self.folder / "metrics.jsonl"
+        self.records = [record for record in read_metrics(path) if record["step"] <= last_step]
+        try:
+            temporary = path.with_suffix(".tmp")
+            temporary.write_text("".join(json.dumps(record) + "\n" for record in self.records), encoding="utf-8")
+            os.replace(temporary, path)
+            for events in self.folder.glob("events.out.tfevents.*"):
+                events.unlink()
+            self._file = path.open("a", encoding="utf-8")
+            # Written anew from the records, so that events and metrics cannot disagree. Not by SummaryWriter: its
+            # thread dies on a full disk, and then the run waits for it for ever.
+            self._events = EventsWriter(str(self.folder / "events"))
+            for record in self.records:
+                self._add_events(record)
+        except OSError as error:
+            raise UserError(f"{path}: cannot be written ({error.strerror}); choose another --run-dir") from error
+
+    def _lock(self):
+        if fcntl is None:
+            return
+        self._folder = os.open(self.folder, os.O_RDONLY)
+        try:
+            fcntl.flock(self._folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(self._folder)
+            raise UserError(f"{self.folder}: another process is training in it; wait for that, or stop it") from error
+        except OSError:
+            pass  # a file system without locks
+
+    def add(self, record):
+        """Append one record."""
+        try:
+            self._file.write(json.dumps(record) + "\n")
+            self._file.flush()
+            self._add_events(record)
+            if record["kind"] == "epoch":
+                self._events.flush()
+        except OSError as error:
+            raise UserError(
+                f"{self._file.name}: cannot be written ({error.strerror}); free room and --resume"
+            ) from error
+        self.records.append(record)
+
+    def draw(self):
+        """Draw curves.png."""
+        draw_curves({self.label: self.records}, self.folder / "curves.png")
+
+    def close(self):
+        """Write out what is buffered. What a full disk does not take, --resume writes anew."""
+        for file in (self._file, self._events):
+            with contextlib.suppress(OSError):
+                file.close()
+        if fcntl is not None:
+            os.close(self._folder)  # and with it the lock
+
+    def _add_events(self, record):
+        if record["kind"] == "batch":
+            names = ("loss", "accuracy", "learning_rate", "images_per_second")
+            figures = {f"batch/{name}": record[name] for name in names}
+        else:
+            parts = [part for part in ("train", "validation", *TESTED) if part in record]
+            figures = {f"{name}/{part}": record[part][name] for part in parts for name in ("loss", "accuracy", "top5")}
+        for name, figure in figures.items():
+            event = Event(wall_time=record["time"], step=record["step"], summary=scalar(name, figure))
+            self._events.write_event(event)

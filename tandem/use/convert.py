@@ -1,0 +1,329 @@
+"""Conversion between a Tandem checkpoint, Paddle's .pdparams and Keras' .keras of the same network.
+
+The checkpoint and the .pdparams are read with NumPy alone. What needs a framework runs in a process of its own.
+"""
+
+import contextlib
+import io
+import multiprocessing
+import os
+import platform
+import re
+import textwrap
+import zipfile
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import data_utils
+from tandem.config.load import check_config, load_config
+from tandem.core import files, state
+from tandem.core.errors import UserError
+from tandem.data.batches import steps_per_epoch
+from tandem.data.images import load_dataset, normalization
+from tandem.frameworks.base import INITIAL_SCALE, load_engine
+from tandem.training import checkpoint
+
+import numpy as np
+
+FRAMEWORKS = {".pdparams": "paddle", ".keras": "tensorflow"}
+"""The framework that each format belongs to; a checkpoint (.safetensors) belongs to neither."""
+
+NAME_TABLE = "StructuredToParameterName@@"
+"""An entry that paddle.save adds to a state_dict: its own numbered names of the tensors."""
+
+ROUNDING = {"float64": 1e-9, "float32": 1e-4, "bfloat16": 0.1, "float16": 0.1}
+"""How far logits may differ, relative to the largest, by what a .keras computes in. Its weights stay exact."""
+
+
+def convert(source, target, config=None, num_classes=None, force=False, warn=print):
+    """Write the network in `source` to `target`, in the format that its extension names; return what was written.
+
+    Args:
+        source: a checkpoint (.safetensors), a run folder (its newest whole checkpoint), a .pdparams or a .keras.
+        target: a .safetensors, .pdparams or .keras, of another format than `source`.
+        config: the YAML file that names the network, where `source` is no checkpoint, which holds its own.
+        num_classes: length of the logits; by default, as many as the config's data has classes.
+        force: whether a `target` that is there may be replaced.
+        warn: is told of damaged checkpoints that were passed over.
+
+    Returns:
+        A line for people.
+
+    Raises:
+        UserError: for any bad input; `target` is then as it was before.
+    """
+    source, target = Path(source), Path(target)
+    source_format, target_format = _formats(source, target)
+    _check_target(target, force)
+    if source_format == ".safetensors":
+        if config is not None or num_classes is not None:
+            raise UserError(
+                f"{source}: a checkpoint holds its config and classes; leave out --config and --num-classes"
+            )
+        source, weights, settings, num_classes = _read_checkpoint(source, warn)
+    else:
+        if config is None:
+            raise UserError(f"{source}: does not say which network it is of; add --config FILE, which names it")
+        settings = load_config(config)
+        weights = _read_pdparams(source) if source_format == ".pdparams" else None
+        num_classes = num_classes or count_classes(settings)
+
+    network = settings, num_classes
+    if source_format == ".keras":
+        weights = _in_process("tensorflow", _read_keras, source, *network)
+    if target_format != ".safetensors":
+        framework = FRAMEWORKS[target_format]
+        _in_process(framework, _write, framework, source, weights, target, *network)
+    else:
+        if source_format == ".pdparams":
+            weights = _in_process("paddle", _check_weights, "paddle", source, weights, *network)
+        arrays, metadata = _for_resuming(settings, FRAMEWORKS[source_format])
+        found = len(metadata["class_names"])
+        if num_classes != found:
+            raise UserError(f"--num-classes {num_classes}: but the config's data has {found} classes; leave it out")
+        if settings.ema_decay is not None:
+            arrays |= {f"ema/{name}": array for name, array in weights.items() if "/" not in name}
+        checkpoint.write(target, weights | arrays, metadata)
+    kept = [array for name, array in weights.items() if "/" not in name]
+    numbers = sum(array.size for array in kept)
+    return f"{source} -> {target}: {len(kept)} arrays of weights and statistics, {numbers:,} numbers"
+
+
+def _formats(source, target):
+    """The formats of both, as extensions."""
+    found = []
+    for path in (source, target):
+        suffix = ".safetensors" if path == source and path.is_dir() else path.suffix.lower()
+        if suffix not in (".safetensors", *FRAMEWORKS):
+            raise UserError(f"{path}: not a format known here; use .safetensors, .pdparams or .keras")
+        found.append(suffix)
+    if found[0] == found[1]:
+        raise UserError(f"{target}: of the same format as {source}; copy the file")
+    if not source.exists():
+        raise UserError(f"{source}: no such file; check the path")
+    return found
+
+
+def _check_target(target, force):
+    """Refuse, before any work is done, what could not be written at its end."""
+    if target.is_dir():
+        raise UserError(f"{target}: is a folder; name a file")
+    if target.exists() and not force:
+        raise UserError(f"{target}: is there already; name another, or replace it with --force")
+    if not target.absolute().parent.is_dir():
+        raise UserError(f"{target.parent}: no such folder; make it, or name another")
+    if not os.access(target.absolute().parent, os.W_OK):
+        raise UserError(f"{target}: cannot be written; name a file in a folder that can")
+
+
+def _read_checkpoint(source, warn):
+    """(path, weights and statistics, settings, number of classes) of a checkpoint, or of the newest of a run folder."""
+    if source.is_dir():
+        try:
+            source, arrays, metadata = checkpoint.newest(source / "checkpoints", warn)
+        except UserError:
+            raise UserError(f"{source}: no run folder, or none with a whole checkpoint; name one or a file") from None
+    else:
+        arrays, metadata = checkpoint.read(source)
+    weights = {name: array for name, array in arrays.items() if "/" not in name}
+    return source, weights, check_config(metadata["config"], source), len(metadata["class_names"])
+
+
+class _Unpickler(data_utils.ArrayUnpickler):
+    """Admits arrays, also in the form that pickle's protocol 2 gives their bytes: as text in Latin-1."""
+
+    admitted = {  # noqa: RUF012 - a constant
+        **data_utils.ArrayUnpickler.admitted,
+        ("_codecs", "encode"): lambda text, encoding: text.encode("latin1"),
+    }
+
+
+def _read_pdparams(source):
+    """Weights and statistics by canonical name.
+
+    Not by paddle.load, which unpickles whatever a file asks for (paddle/framework/io.py): that may run any program.
+    """
+    try:
+        with source.open("rb") as file:
+            content = _Unpickler(file, encoding="latin1").load()
+    except Exception as error:  # a damaged pickle may raise almost anything
+        reason = textwrap.shorten(str(error), 100)
+        raise UserError(f"{source}: damaged, or more than a state_dict ({reason}); {_HOW_TO_SAVE}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{source}: holds no state_dict; {_HOW_TO_SAVE}")
+    content.pop(NAME_TABLE, None)
+    for name, array in content.items():
+        if not (isinstance(name, str) and isinstance(array, np.ndarray)):
+            raise UserError(f"{source}: {name!r} is not an array; {_HOW_TO_SAVE}")
+    _precision(content, source)
+    return {state.from_paddle(name): array for name, array in content.items()}
+
+
+_HOW_TO_SAVE = "write it with paddle.save(model.state_dict(), ...)"
+
+
+def _precision(weights, source):
+    """float32 or float64: what all of `weights` are in. Nothing is rounded here."""
+    for name, array in weights.items():
+        if array.dtype not in (np.float32, np.float64):
+            raise UserError(
+                f"{source}: {name} is in {array.dtype}, and weights are in float32 or float64; {_HOW_TO_CAST}"
+            )
+    found = {str(array.dtype) for array in weights.values()}
+    if len(found) != 1:
+        raise UserError(f"{source}: holds {' and '.join(sorted(found)) or 'no array'}; {_HOW_TO_CAST}")
+    return found.pop()
+
+
+_HOW_TO_CAST = "convert the model to one of them and save it again"
+
+
+def count_classes(settings):
+    """How many classes the data of a config has."""
+    if settings.data.source == "folder":
+        return len(load_dataset(settings.data, settings.seed).class_names)
+    return data_utils.CLASSES
+
+
+def _for_resuming(settings, framework):
+    """The arrays and the metadata that a checkpoint holds besides weights, of a run that has not taken a step.
+
+    The scripts compare them with the config's data when they resume.
+    """
+    data = load_dataset(settings.data, settings.seed)
+    mean, deviation = normalization(data.train.images, settings.data.normalization)
+    arrays = {"preprocessing/mean": mean, "preprocessing/deviation": deviation}
+    if settings.precision == "float16":
+        arrays |= {"loss_scale/scale": np.float32(INITIAL_SCALE), "loss_scale/good_steps": np.int64(0)}
+    return arrays, {
+        "config": settings.model_dump(mode="json"),
+        "framework": framework,
+        "epoch": 0,
+        "batch": 0,
+        "step": 0,
+        "steps_per_epoch": steps_per_epoch(len(data.train.labels), settings.batch_size),
+        "epoch_sums": [0.0] * 4,
+        "window_sums": [0.0] * 4,
+        "best": {"accuracy": -1.0, "epoch": 0},
+        "metrics": None,
+        "versions": {"python": platform.python_version(), "numpy": np.__version__},
+        "class_names": data.class_names,
+    }
+
+
+def _in_process(framework, function, *arguments):
+    """`function(*arguments)`, which loads `framework`, in a process of its own: no process may load both."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        try:
+            return pool.submit(function, *arguments).result()
+        except ImportError as error:
+            raise UserError(f"this needs {framework}, which cannot be imported ({error}); install it") from error
+
+
+# What follows runs in a process of its own.
+
+
+def _new_engine(framework, precision, settings, num_classes):
+    """Tandem's engine, with any weights, and without averages of them."""
+    module = load_engine(framework)
+    # A network trained in 16 bits keeps float32 weights, and Paddle on a CPU knows no other precision.
+    settings = settings.model_copy(update={"precision": precision, "device": "cpu", "ema_decay": None})
+    return module.Engine(settings, num_classes, np.zeros((3, 1, 1)), np.ones((3, 1, 1)))
+
+
+def _with_velocities(engine, weights, origin):
+    """`weights` with velocities of zero, as a run that begins has them; names and shapes are checked."""
+    precision = _precision(weights, origin)
+    names = [name for name in engine.shapes if name.startswith("velocity/")]
+    whole = weights | {name: np.zeros(engine.shapes[name], precision) for name in names}
+    state.check(whole, engine.shapes, str(origin))
+    return whole
+
+
+def _check_weights(framework, source, weights, *network):
+    """`weights` with velocities, checked against `network`."""
+    return _with_velocities(_new_engine(framework, _precision(weights, source), *network), weights, source)
+
+
+def _read_keras(source, settings, num_classes):
+    """The weights in a .keras with velocities; their names and shapes, and what it computes, are the network's."""
+    size = settings.data.image_size
+    images = np.random.default_rng(0).normal(size=(2, size, size, 3))
+    with _reading_keras(source):
+        precision = _precision_of_keras(source)
+    engine = _new_engine("tensorflow", precision, settings, num_classes)  # imports the classes that the file may name
+    import tensorflow as tf
+
+    own = engine.model
+    with _reading_keras(source):
+        # Safe mode: Keras' own classes and those registered, and no Python code that a file brings along.
+        engine.model = tf.keras.models.load_model(source, compile=False, safe_mode=True)
+    # Keras' own Dropout keeps its generator's state beside the weights.
+    besides = re.compile("velocity/|.*seed_generator_state$")
+    weights = {name: array for name, array in engine.state().items() if not besides.match(name)}
+    weights = _with_velocities(engine, weights, source)
+    with _reading_keras(source):
+        found = engine.model(images, training=False).numpy().astype(precision)
+        computed_in = {precision, *(layer.compute_dtype for layer in engine.model._flatten_layers())}
+
+    engine.model = own
+    engine.load_state(weights, str(source))
+    logits = own(images, training=False)
+    outputs = logits.numpy(), tf.nn.softmax(logits).numpy()  # many a Keras model ends with softmax
+    tolerance = max(ROUNDING[name] for name in computed_in)
+    if not any(found.shape == output.shape and _close(found, output, tolerance) for output in outputs):
+        raise UserError(
+            f"{source}: its names and shapes fit, but it computes something else than the configured network; see "
+            "docs/differences.md, for example for Flatten (rows, columns, channels in Keras), padding and epsilon"
+        )
+    return weights
+
+
+@contextlib.contextmanager
+def _reading_keras(source):
+    try:
+        yield
+    except ImportError:
+        raise
+    except Exception as error:  # a damaged file may raise almost anything
+        reason = textwrap.shorten(str(error), 200)
+        raise UserError(f"{source}: cannot be read as a Keras model ({reason}); write it with model.save") from error
+
+
+def _close(a, b, tolerance):
+    """Within rounding: they are the same operations, or ones that mean the same."""
+    return np.allclose(a, b, rtol=0, atol=tolerance * np.abs(b).max(), equal_nan=True)
+
+
+def _precision_of_keras(source):
+    """float64 where a .keras holds it, else float32.
+
+    A model loads in the precision that is set, whatever it was saved in, if its layers are made by a class of its own.
+    """
+    import h5py
+
+    found = set()
+    with zipfile.ZipFile(source) as archive, h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as weights:
+        weights.visititems(lambda _, item: found.add(item.dtype) if isinstance(item, h5py.Dataset) else None)
+    return "float64" if np.dtype("float64") in found else "float32"
+
+
+def _write(framework, source, weights, target, *network):
+    """Write `weights` to `target` in the format of `framework`, whole or not at all."""
+    engine = _new_engine(framework, _precision(weights, source), *network)
+    engine.load_state(_with_velocities(engine, weights, source), str(source))
+    temporary = target.with_name(f"{files.UNFINISHED}{target.name}")  # Keras asks for its own extension
+    try:
+        if framework == "paddle":
+            import paddle
+
+            paddle.save(engine.model.state_dict(), str(temporary))
+        else:
+            engine.model.save(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except OSError as error:
+        raise UserError(f"{target}: cannot be written ({error.strerror or error}); it is as it was") from error
+    finally:
+        temporary.unlink(missing_ok=True)

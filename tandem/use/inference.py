@@ -1,0 +1,238 @@
+"""A checkpoint at work: its network in either framework, on images of any kind, preprocessed as in training.
+
+One process loads one framework only. What `export` made of a checkpoint works in onnxruntime, with neither.
+"""
+
+import functools
+import importlib
+import importlib.util
+import json
+import textwrap
+from pathlib import Path
+
+from tandem.config.load import check_config, overridden
+from tandem.core import state
+from tandem.core.errors import UserError
+from tandem.data.batches import Batch
+from tandem.data.images import IMAGE_EXTENSIONS, load_dataset, read_image
+from tandem.frameworks import environment
+from tandem.frameworks.base import load_engine
+from tandem.training import checkpoint
+
+import numpy as np
+from scipy.special import softmax
+
+
+class Predictor:
+    """What tells the class of an image: has `predict`, `class_names`, `image_size` and `batch_size`."""
+
+    def logits(self, images, report=lambda done: None):
+        """The logits of `images`, uint8 [N, 3, H, W], as float64 [N, classes]; `report` is told how many are done."""
+        size, found = self.batch_size, []
+        for start in range(0, len(images), size):
+            found.append(self.predict(images[start : start + size]).astype(np.float64))
+            report(min(start + size, len(images)))
+        return np.concatenate(found)
+
+    def classify(self, paths, top=5):
+        """For each image file of `paths`, in turn: (path, [(class name, probability), ...]), the `top` likeliest first.
+
+        Raises:
+            UserError: one is no image.
+        """
+        size = self.image_size
+        for start in range(0, len(paths), self.batch_size):
+            some = paths[start : start + self.batch_size]
+            images = np.stack([read_image(path, size) for path in some])
+            for path, row in zip(some, softmax(self.logits(images), axis=1), strict=True):
+                best = np.argsort(-row, kind="stable")[:top]
+                yield path, [(self.class_names[label], float(row[label])) for label in best]
+
+
+class Classifier(Predictor):
+    """The network of a checkpoint in one framework.
+
+    The framework is loaded, and the network built, at the first use: bad input shows before.
+
+    Args:
+        source: a checkpoint, or a run folder, which stands for its newest whole one.
+        framework: "paddle" or "tensorflow"; by default the one that wrote it.
+        overrides: changes to its config ("data.directory=/data").
+        averaged: take the averages of weights and statistics (`ema/`) in place of them.
+        warn: is told of damaged checkpoints that were passed over.
+
+    Attributes:
+        path: the checkpoint.
+        name: what to call files after: that of the run, or of the file.
+        settings: its config, with `overrides`.
+        metadata: see tandem/training/checkpoint.py.
+        framework, averaged: as above.
+        has_averages: whether it holds averages.
+        class_names: in the order of the labels.
+        image_size: height and width, in pixels.
+        batch_size: how many images `logits` computes at once.
+        weights: weights and statistics, by canonical name (tandem/core/state.py).
+
+    Raises:
+        UserError: there is no such checkpoint, or it does not hold what is asked for.
+    """
+
+    def __init__(self, source, framework=None, overrides=(), averaged=False, warn=print):
+        source = Path(source)
+        if source.is_dir() and not checkpoint.newest_first(source / "checkpoints"):
+            raise UserError(f"{source}: no run folder, or one without a checkpoint; name another, or a checkpoint")
+        self.path, arrays, self.metadata = checkpoint.find(source, warn)
+        self.name = _name(source)
+        self.framework = framework or self.metadata["framework"]
+        self.class_names = tuple(self.metadata["class_names"])
+        self.averaged = averaged
+        self.has_averages = any(name.startswith("ema/") for name in arrays)
+        if averaged and not self.has_averages:
+            raise UserError(f"{self.path}: holds no averages of its weights; leave out --ema")
+        settings = check_config(overridden(self.metadata["config"], overrides or ()), str(self.path))
+        size = self.metadata["config"]["data"]["image_size"]
+        if settings.data.image_size != size:
+            raise UserError(f"-o data.image_size={settings.data.image_size}: {self.path} was trained on {size} pixels")
+        self.settings = settings.model_copy(update={"ema_decay": None})  # the engine need not hold averages, too
+        self.image_size, self.batch_size = size, settings.batch_size
+        self._preprocessing = arrays["preprocessing/mean"], arrays["preprocessing/deviation"]
+        kept = {name.removeprefix("ema/"): array for name, array in arrays.items() if name.startswith("ema/")}
+        self.weights = kept if averaged else {name: array for name, array in arrays.items() if "/" not in name}
+
+    @functools.cached_property
+    def engine(self):
+        """The engine with the network, its weights and statistics."""
+        try:
+            module = load_engine(self.framework)
+        except ImportError as error:
+            raise UserError(
+                f"{self.framework}: cannot be imported ({error}); install it, or name the other --framework"
+            ) from error
+        engine = module.Engine(self.settings, len(self.class_names), *self._preprocessing)
+        shapes = {name: shape for name, shape in engine.shapes.items() if "/" not in name}
+        state.check(self.weights, shapes, str(self.path))
+        engine.load_state({**engine.state(), **self.weights}, str(self.path))
+        return engine
+
+    def predict(self, images):
+        """The logits of `images`, uint8 [B, 3, H, W], as float [B, classes]."""
+        return self.engine.predict(images)
+
+    def activations(self, image):
+        """What each named layer makes of `image`, uint8 [3, H, W]: by name, in the order in which they compute.
+
+        [C, H, W], or [C] where a layer gives no images. A layer that is applied again is name#2.
+        """
+        trace = self.engine.trace_evaluation(Batch(image[None], np.zeros(1, np.int64)))
+        outputs = {name.removeprefix("output/"): array for name, array in trace.items() if name.startswith("output/")}
+        # NumPy has no bfloat16 of its own to save.
+        return {
+            name: array[0] if array.dtype in (np.float32, np.float64) else array[0].astype(np.float32)
+            for name, array in outputs.items()
+            if array.ndim > 1
+        }
+
+    def dataset(self):
+        """The `Dataset` that the config names.
+
+        Raises:
+            UserError: it cannot be had, or its classes are not the checkpoint's.
+        """
+        data = load_dataset(self.settings.data, self.settings.seed)
+        if data.class_names != self.class_names:
+            raise UserError(
+                f"{self.path}: tells {_listed(self.class_names)} apart, but the data has {_listed(data.class_names)}; "
+                "use the data it was made with: -o data.directory=..."
+            )
+        return data
+
+
+class OnnxClassifier(Predictor):
+    """An .onnx that `tandem.use.export` wrote, in onnxruntime.
+
+    Attributes:
+        path: the file.
+        framework: "onnxruntime".
+        averaged: whether its weights are averages.
+        class_names, image_size, batch_size: as of `Classifier`.
+
+    Raises:
+        UserError: onnxruntime is not installed, or the file is not there, damaged, or of another origin.
+    """
+
+    framework = "onnxruntime"
+    batch_size = 64
+
+    def __init__(self, path):
+        require(str(path), "onnxruntime")
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise UserError(f"{path}: no such file; check the path")
+        with environment.quiet():
+            import onnxruntime
+        try:
+            with environment.quiet():
+                self._session = onnxruntime.InferenceSession(self.path)
+        except Exception as error:  # a damaged file may raise almost anything
+            reason = textwrap.shorten(str(error), 100)
+            raise UserError(f"{path}: damaged or not an ONNX model ({reason}); export it again") from error
+        about = self._session.get_modelmeta().custom_metadata_map
+        values = [value.name for value in (*self._session.get_inputs(), *self._session.get_outputs())]
+        if values != ["images", "logits"] or "class_names" not in about:
+            raise UserError(f"{path}: an ONNX model, but not one of Tandem's; make one with python -m tandem export")
+        self.class_names = tuple(json.loads(about["class_names"]))
+        self.image_size = json.loads(about["image_size"])
+        self.averaged = json.loads(about["averaged"])
+
+    def predict(self, images):
+        """The logits of `images`, uint8 [B, 3, H, W], as float32 [B, classes]."""
+        return self._session.run(["logits"], {"images": images})[0]
+
+
+def require(what, *packages):
+    """Check that `packages`, which `what` needs, are installed.
+
+    Raises:
+        UserError: one is not.
+    """
+    for package in packages:
+        if importlib.util.find_spec(package) is None:
+            raise UserError(f"{what} needs {package}, which is not installed; pip install -r requirements-export.txt")
+
+
+def image_files(paths):
+    """The image files that `paths` name, files and folders: of a folder all in it and below, by name, but hidden ones.
+
+    Raises:
+        UserError: one is not there, or a folder holds no image.
+    """
+    files = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            inside = [file for file in sorted(path.rglob("*")) if _is_image(file, path)]
+            if not inside:
+                kinds = ", ".join(sorted(IMAGE_EXTENSIONS))
+                raise UserError(f"{path}: holds no image ({kinds}); name another folder")
+            files += inside
+        elif path.exists():
+            files.append(path)
+        else:
+            raise UserError(f"{path}: no such file; check the path")
+    return files
+
+
+def _name(source):
+    """runs/x and runs/x/checkpoints/best.safetensors are x and x-best."""
+    if source.is_dir():
+        return source.resolve().name
+    folder = source.absolute().parent
+    return f"{folder.parent.name}-{source.stem}" if folder.name == "checkpoints" else source.stem
+
+
+def _is_image(file, folder):
+    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+    return file.suffix.lower() in IMAGE_EXTENSIONS and file.is_file() and not hidden
+
+
+def _listed(names):
+    return f"{len(names)} classes ({', '.join(names[:5])}{', ...' if len(names) > 5 else ''})"

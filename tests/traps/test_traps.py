@@ -1,0 +1,161 @@
+"""Every probe passes as it is, every trap is caught where it is known to show, and docs/differences.md says so."""
+
+import contextlib
+import dataclasses
+import re
+import subprocess
+import sys
+
+import tandem.__main__
+from tandem import traps
+from tandem.certify import gallery
+from tandem.certify.certificate import WORKER
+from tandem.core.errors import UserError
+from tandem.core.files import ROOT
+from tandem.frameworks import workers
+from tandem.traps.trap import PROBES
+
+import pytest
+from typer.testing import CliRunner
+
+PAGE = ROOT / "docs" / "differences.md"
+
+TRIED = [name for name, trap in traps.TRAPS.items() if not trap.not_probed]
+
+
+@pytest.fixture(scope="module")
+def pair():
+    with workers.Workers(WORKER) as pair:
+        yield pair
+
+
+@pytest.fixture(scope="module")
+def spring(pair):
+    """A function from the name of a trap to its `Found`; each is sprung once."""
+    found = {}
+
+    def spring(name):
+        if name not in found:
+            found[name] = gallery.spring(traps.TRAPS[name], pair)
+        return found[name]
+
+    return spring
+
+
+@pytest.mark.parametrize("probe", PROBES)
+def test_a_probe_passes_without_a_trap(pair, probe):
+    assert gallery.clean(probe, pair).keys() == {"paddle", "tensorflow"}
+
+
+@pytest.mark.parametrize("name", TRIED)
+def test_a_trap_is_caught_where_it_is_known_to_show(spring, name):
+    found = spring(name)
+    assert found.passed, f"shows {traps.TRAPS[name].shows}, but: {found.first}"
+
+
+def test_a_trap_that_shows_elsewhere_is_no_pass(pair):
+    found = gallery.spring(dataclasses.replace(traps.TRAPS["bn_epsilon"], shows=("loss", "")), pair)
+    assert found.first["phase"] == "layer outputs"
+    assert not found.passed
+
+
+def test_a_trap_is_off_again_for_the_next(pair):
+    gallery.spring(traps.TRAPS["same_padding"], pair)
+    gallery.clean("averages", pair)
+
+
+def test_the_page_is_what_the_gallery_writes(spring):
+    found = [spring(name) for name in traps.TRAPS]
+    versions = {"paddle": "?", "tensorflow": "?"}
+    assert _without_figures(gallery.page(found, versions, PAGE)) == _without_figures(PAGE.read_text()), (
+        "python -m tandem traps --output docs/differences.md"
+    )
+
+
+def _without_figures(page):
+    """The page without what another machine may change: the sizes of errors, and the versions that made it."""
+    page = re.sub(r"(PaddlePaddle|TensorFlow) (\?|[\d.]+\d)", r"\1 ?", page)
+    page = re.sub(r"error [-\de.]+\d|error \d", "error ?", page)
+    return re.sub(r"\| [-\de.]+ \|$", "| ? |", page, flags=re.MULTILINE)
+
+
+def test_every_trap_is_on_the_page_with_its_sources():
+    page = PAGE.read_text()
+    for trap in traps.TRAPS.values():
+        assert f'<a id="{trap.name}"></a>{trap.title}' in page
+        assert trap.sources
+        assert trap.code.keys() == {"paddle", "tensorflow"}
+
+
+def test_a_marker_that_is_gone_is_an_error():
+    with pytest.raises(UserError, match="0 lines hold 'no such line'"):
+        gallery.line_of("tandem/core/dropout.py", "no such line")
+    with pytest.raises(UserError, match="3 lines hold"):
+        gallery.line_of("tandem/core/dropout.py", "def ")
+
+
+def test_known_traps_of_a_place():
+    at = {"step": 0, "name": "stem.conv", "error": 1.0, "what": ""}
+    known = traps.known({**at, "phase": "layer outputs", "layer": "Conv2D"})
+    assert "same_padding" in known
+    assert "bn_epsilon" not in known
+    # Where the first of all velocities is depends on the network.
+    known = traps.known({**at, "phase": "velocities", "layer": "Linear"})
+    assert {"rate_in_velocity", "decay_decoupled"} <= set(known)
+    assert "decay_kernels_only" not in known
+    assert traps.known({**at, "phase": "running", "layer": ""}) == []
+    assert traps.known(None) == []
+
+
+def test_a_trap_is_on_in_its_own_framework_only():
+    assert isinstance(traps.switched_on("cross_entropy_clipped", "tensorflow"), contextlib.nullcontext)
+    assert isinstance(traps.switched_on("same_padding", "paddle"), contextlib.nullcontext)
+
+
+def test_a_misspelt_name_names_the_nearest():
+    result = subprocess.run(
+        [sys.executable, "-m", "tandem", "traps", "same_paddin"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert result.returncode == 2
+    assert result.stderr == "error: same_paddin: no such trap; did you mean same_padding?\n"
+
+
+@pytest.mark.parametrize(("passed", "code"), [(True, 0), (False, 1)])
+def test_the_command_says_what_was_not_caught(monkeypatch, tmp_path, passed, code):
+    found = [gallery.Found(traps.TRAPS["same_padding"], None, passed)]
+    monkeypatch.setattr(gallery, "run", lambda *arguments: (found, {"paddle": "3", "tensorflow": "2"}))
+    monkeypatch.setattr(workers, "Workers", contextlib.nullcontext)
+    result = CliRunner().invoke(tandem.__main__.app, ["traps", "same_padding"])
+    assert result.exit_code == code
+    assert "same_padding" in result.output
+
+
+def test_bfloat16_on_a_cpu_is_float32_in_disguise():
+    """What Paddle's engine refuses, for its auto_cast only warns."""
+    program = """
+import numpy as np
+from tandem.config.load import check_config
+from tandem.frameworks.paddle import engine as engine_paddle
+from tandem import traps
+from tandem.traps.trap import PROBES
+from tandem.core.errors import UserError
+from tandem.data.batches import Batch
+
+batch = Batch(np.arange(4 * 3 * 16 * 16, dtype=np.uint32).astype(np.uint8).reshape(4, 3, 16, 16), np.arange(4))
+
+def step(precision):
+    settings = check_config({**PROBES["plain"], "precision": precision}, "probe")
+    engine = engine_paddle.Engine(settings, 10, np.zeros((3, 1, 1)), np.full((3, 1, 1), 255.0))
+    engine.train_step(batch, 0.1, 0)
+    return engine.state()
+
+try:
+    step("bfloat16")
+except UserError as error:
+    print("refused" if "does not compute in bfloat16" in str(error) else error)
+with traps.switched_on("bfloat16_pretended", "paddle"):
+    pretended = step("bfloat16")
+print(all(np.array_equal(pretended[name], array) for name, array in step("float32").items()))
+"""
+    result = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert result.stdout.split() == ["refused", "True"], result.stderr
