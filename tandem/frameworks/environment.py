@@ -1,6 +1,9 @@
-"""What the frameworks read from the environment. Import it before either; it loads none.
+"""What the frameworks and their kernels read from the environment. Import it before either; it loads none.
 
-Each variable is left alone where the user has set it.
+Each variable is left alone where the user has set it. Tandem's own is TANDEM_FAST_KERNELS:
+
+    1, or unset    kernels.py of each framework chooses the fast way where it applies
+    0              every kernel takes its plain form, with which the fast ways must agree; slow
 """
 
 import contextlib
@@ -9,7 +12,14 @@ import sys
 import warnings
 from pathlib import Path
 
+from tandem.core.errors import UserError
 from tandem.core.machine import cores
+
+_fast_kernels = os.environ.get("TANDEM_FAST_KERNELS", "1")
+if _fast_kernels not in ("0", "1"):
+    raise UserError(f"TANDEM_FAST_KERNELS={_fast_kernels}: is neither 0 nor 1; set one of them, or unset it")
+FAST_KERNELS = _fast_kernels == "1"
+"""Whether the ways of kernels.py that are there for speed are taken."""
 
 # TensorFlow reads these as it loads. Left to itself it uses oneDNN only on the newest CPUs (it asks for AVX512_VNNI);
 # with AVX2 alone oneDNN's convolutions took 0.4 to 0.7 of the time of TensorFlow's own.

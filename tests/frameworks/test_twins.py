@@ -271,6 +271,13 @@ def test_layers_have_the_same_names_and_arguments():
     assert sides[0] == sides[1]
 
 
+def test_kernels_have_the_same_names_and_arguments():
+    tensorflow_only = {"batch_norm", "plain_batch_norm"}  # Paddle's own batch norm is one kernel in every type
+    paddle, tensorflow = (public(f"tandem/frameworks/{framework}/kernels.py") for framework in FRAMEWORKS)
+    assert paddle == [part for part in tensorflow if part[0] not in tensorflow_only]
+    assert tensorflow_only < {name for name, _ in tensorflow}
+
+
 def test_the_networks_have_the_articles_methods_in_its_order():
     methods = ["conv_bn_layer", "transform_layer", "split_layer", "transition_layer"]
     methods += ["squeeze_excitation_layer", "residual_layer", "build_SEnet"]

@@ -164,32 +164,32 @@ def wrong_states(engine):
 
 
 def grouped(folder, framework, channels):
-    """grouped_conv2d with its gradients, for one and two threads, in NCHW and OIHW; in float64.
+    """kernels.conv2d with its gradients, for one and two threads, in NCHW and OIHW; in float64.
 
     Each of the two groups takes `channels`.
     """
     rng = np.random.default_rng(0)
     x, weight = rng.normal(size=(5, 2 * channels, 7, 8)), rng.normal(size=(4, channels, 3, 3))
     if framework == "paddle":
-        from tandem.frameworks.paddle import layers
+        from tandem.frameworks.paddle import kernels
 
         import paddle
 
         results = []
         for threads in (1, 2, 8):
-            layers.set_threads(threads)
+            kernels.set_threads(threads)
             a, b = (paddle.to_tensor(array, stop_gradient=False) for array in (x, weight))
-            y = layers.grouped_conv2d(a, b, stride=2, padding=1, groups=2)
+            y = kernels.conv2d(a, b, stride=2, padding=1, groups=2)
             (y * y).sum().backward()
             results.append([y.numpy(), a.grad.numpy(), b.grad.numpy()])
     else:
-        from tandem.frameworks.tensorflow import layers
+        from tandem.frameworks.tensorflow import kernels
 
         import tensorflow as tf
 
         a, b = tf.Variable(x.transpose(0, 2, 3, 1)), tf.Variable(weight.transpose(2, 3, 1, 0))
         with tf.GradientTape() as tape:
-            y = layers.grouped_conv2d(a, b, stride=2, padding=1, groups=2)
+            y = kernels.conv2d(a, b, stride=2, padding=1, groups=2)
             loss = tf.reduce_sum(y * y)
         of_x, of_weight = tape.gradient(loss, [a, b])
         nchw, oihw = (0, 3, 1, 2), (3, 2, 0, 1)

@@ -11,7 +11,8 @@ from tandem.core.initial_weights import initial_state
 from tandem.frameworks import environment
 from tandem.frameworks.base import GROWTH_STEPS, INITIAL_SCALE
 from tandem.frameworks.environment import cpu_threads
-from tandem.frameworks.paddle.layers import Dropout, dropout_keys, set_threads
+from tandem.frameworks.paddle.kernels import set_threads
+from tandem.frameworks.paddle.layers import Dropout, dropout_keys
 
 import numpy as np
 import paddle

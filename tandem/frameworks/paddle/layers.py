@@ -5,10 +5,10 @@ Images are [N, C, H, W]. Nothing rests on a default: padding, bias, epsilon and 
 
 import contextlib
 import math
-from concurrent.futures import ThreadPoolExecutor
 
 from tandem.core import dropout
 from tandem.frameworks import environment
+from tandem.frameworks.paddle import kernels
 
 with environment.quiet():
     import paddle
@@ -17,20 +17,6 @@ with environment.quiet():
 
 BATCH_NORM_MOMENTUM = 0.9  # Paddle keeps both as C++ float, also in float64: 0.9 is 0.8999999762
 BATCH_NORM_EPSILON = 1e-5
-
-
-_threads = 1
-_pool = ThreadPoolExecutor(1)
-
-_SHARED_OUT = 2**19
-"""A convolution without groups is shared out to threads from so many multiply-adds an image: less is not worth it."""
-
-
-def set_threads(count):
-    """Use `count` CPU threads. Call it before the first layer computes."""
-    global _threads, _pool
-    _threads, _pool = count, ThreadPoolExecutor(count)
-    paddle.base.core.set_num_threads(count)
 
 
 class Conv2D(nn.Conv2D):
@@ -48,61 +34,8 @@ class Conv2D(nn.Conv2D):
 
     def forward(self, x):
         """[N, in_channels, H, W] to [N, out_channels, H', W'], H' = (H + 2*padding - kernel_size) // stride + 1."""
-        y = grouped_conv2d(x, self.weight, self.stride, self.padding, self.groups)
+        y = kernels.conv2d(x, self.weight, self.stride, self.padding, self.groups)
         return y if self.bias is None else y + self.bias.reshape([1, -1, 1, 1])
-
-
-def grouped_conv2d(x, weight, stride, padding, groups):
-    """Convolve each of `groups` slices of the channels with its own slice of `weight`.
-
-    cuDNN has grouped convolutions on a GPU. Paddle's CPU kernel (paddle/phi/kernels/impl/conv_kernel_impl.h) makes one
-    matrix product an image and a group, and the rest of its work on one core; so there each thread convolves images of
-    its own.
-    """
-    parts = min(_threads, x.shape[0]) if paddle.in_dynamic_mode() else 1  # a traced graph stays one operator
-    multiply_adds = math.prod(weight.shape) * (x.shape[2] // stride) * (x.shape[3] // stride)
-    small = groups == 1 and multiply_adds < _SHARED_OUT
-    if small or parts == 1 or x.place.is_gpu_place():
-        return F.conv2d(x, weight, bias=None, stride=stride, padding=padding, groups=groups)
-    return _ConvolutionInParts.apply(x, weight, stride, padding, groups, parts)
-
-
-class _ConvolutionInParts(paddle.autograd.PyLayer):
-    """A convolution on the CPU, its batch shared out to threads. Paddle's operators release Python's lock."""
-
-    @staticmethod
-    def forward(ctx, x, weight, stride, padding, groups, parts):
-        ctx.save_for_backward(x, weight)
-        ctx.parts = parts
-        ctx.of_data = x.stop_gradient
-        ctx.attributes = ([stride, stride], [padding, padding], "EXPLICIT", [1, 1], groups, "NCHW")
-
-        def convolve(part):
-            with paddle.no_grad():
-                return paddle._C_ops.conv2d(part, weight, *ctx.attributes)
-
-        return paddle.concat(_in_threads(convolve, paddle.tensor_split(x, parts)))
-
-    @staticmethod
-    def backward(ctx, gradient):
-        x, weight = ctx.saved_tensor()
-
-        def differentiate(part, gradient):
-            with paddle.no_grad():
-                return paddle._C_ops.conv2d_grad(part, weight, gradient, *ctx.attributes)
-
-        parts = paddle.tensor_split(x, ctx.parts), paddle.tensor_split(gradient, ctx.parts)
-        of_x, of_weight = zip(*_in_threads(differentiate, *parts), strict=True)
-        return None if ctx.of_data else paddle.concat(of_x), paddle.add_n(of_weight)
-
-
-def _in_threads(function, *arguments):
-    """Like map, in a thread each, with one MKL thread for each of them."""
-    paddle.base.core.set_num_threads(1)
-    try:
-        return list(_pool.map(function, *arguments))
-    finally:
-        paddle.base.core.set_num_threads(_threads)
 
 
 class BatchNorm2D(nn.BatchNorm2D):
@@ -207,7 +140,7 @@ def dropout_keys(layers, keys):
 
 
 class GlobalAveragePool(nn.Layer):
-    """[N, C, H, W] to [N, C]: the mean of each channel."""
+    """Global average pooling: [N, C, H, W] to [N, C]."""
 
     def forward(self, x):
         """See `global_average_pool`."""
@@ -215,15 +148,15 @@ class GlobalAveragePool(nn.Layer):
 
 
 class GlobalMaxPool(nn.Layer):
-    """[N, C, H, W] to [N, C]: the largest of each channel."""
+    """Global max pooling: [N, C, H, W] to [N, C]."""
 
     def forward(self, x):
-        """Of equal ones each gets a part of the gradient, as TensorFlow has it; paddle.max gives each the whole."""
+        """Equal ones share the gradient, as in TensorFlow. Of paddle.max that is true, too, but not promised."""
         return paddle.amax(x, axis=[2, 3])
 
 
 class Scale(nn.Layer):
-    """x * factor, which must be a float32 exactly: Paddle reads it as one."""
+    """x * factor."""
 
     def __init__(self, factor):
         super().__init__()
@@ -286,7 +219,7 @@ class AveragePoolPad(nn.Layer):
 
 
 def global_average_pool(x):
-    """[N, C, H, W] to [N, C].
+    """The mean of each channel: [N, C, H, W] to [N, C].
 
     avg_pool2d's gradient multiplies by a float32 1/n even in float64, and mean's takes six times as long as sum's.
     """

@@ -10,7 +10,8 @@ from tandem.core.initial_weights import initial_state
 from tandem.frameworks import environment
 from tandem.frameworks.base import GROWTH_STEPS, INITIAL_SCALE
 from tandem.frameworks.environment import cpu_threads
-from tandem.frameworks.tensorflow.layers import Dropout, dropout_keys, set_threads
+from tandem.frameworks.tensorflow.kernels import set_threads
+from tandem.frameworks.tensorflow.layers import Dropout, dropout_keys
 
 import numpy as np
 import tensorflow as tf

@@ -4,10 +4,10 @@ Images are [N, H, W, C]. Nothing rests on a default: padding, bias, epsilon and 
 """
 
 import contextlib
-import itertools
 
 from tandem.core import dropout
 from tandem.frameworks import environment
+from tandem.frameworks.tensorflow import kernels
 
 import numpy as np
 
@@ -18,12 +18,6 @@ BATCH_NORM_MOMENTUM = float(np.float32(0.9))  # as Paddle's C++ float has it, al
 BATCH_NORM_EPSILON = float(np.float32(1e-5))
 
 register = tf.keras.utils.register_keras_serializable("tandem")
-
-
-def set_threads(count):
-    """Use `count` CPU threads. Call it before the first layer computes."""
-    tf.config.threading.set_intra_op_parallelism_threads(count)
-    tf.config.threading.set_inter_op_parallelism_threads(count)
 
 
 @register
@@ -53,64 +47,13 @@ class Conv2D(tf.keras.layers.Layer):
 
     def call(self, x):
         """[N, H, W, in_channels] to [N, H', W', out_channels], H' = (H + 2*padding - kernel_size) // stride + 1."""
-        y = grouped_conv2d(x, tf.convert_to_tensor(self.kernel), self.stride, self.padding, self.groups)
+        y = kernels.conv2d(x, tf.convert_to_tensor(self.kernel), self.stride, self.padding, self.groups)
         return y if self.bias is None else y + self.bias
 
     def get_config(self):
         """The arguments that make this layer again."""
         names = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "groups")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}, "bias": self.use_bias}
-
-
-def grouped_conv2d(x, kernel, stride, padding, groups):
-    """Convolve each of `groups` slices of the channels with its own slice of `kernel`.
-
-    On a CPU as separate convolutions and a concat: TensorFlow's own grouped convolution took 25 times as long there.
-    cuDNN has grouped convolutions on a GPU.
-    """
-    # "SAME" is faster than padding first, but at stride 2 it pads 0 before and 1 after where Paddle pads 1 and 1.
-    same = stride == 1 and kernel.shape[0] == 2 * padding + 1
-    if padding and not same:
-        x = tf.pad(x, [[0, 0], [padding, padding], [padding, padding], [0, 0]])
-    padding = "SAME" if same else "VALID"
-    if tf.config.get_visible_devices("GPU"):
-        return tf.nn.conv2d(x, kernel, strides=stride, padding=padding)
-    if groups == 1:
-        return _conv2d(x, kernel, stride, padding)
-    branches = zip(tf.split(x, groups, axis=3), tf.split(kernel, groups, axis=3), strict=True)
-    return tf.concat([_conv2d(*branch, stride, padding) for branch in branches], axis=3)
-
-
-def _conv2d(x, kernel, stride, padding):
-    """A convolution on a CPU; the kernel's gradient is a faster one where the images are small.
-
-    oneDNN's own goes through the whole kernel for every image. Where an image that keeps its size has fewer pixels than
-    channels, one product of matrices for each place in the kernel takes a fifth to two thirds of its time in bfloat16,
-    so that VGG-16 trains 1.2 to 1.4 times as fast; in float32 it made no difference. With a stride it would take three
-    times as long: TensorFlow is slow to gather every other pixel.
-    """
-    size, _, in_channels, out_channels = kernel.shape
-    pixels = x.shape[1:3].num_elements()
-    if padding == "VALID" or pixels is None or pixels >= in_channels:
-        return tf.nn.conv2d(x, kernel, strides=stride, padding=padding)
-
-    @tf.custom_gradient
-    def with_gradients(x, kernel):
-        def gradients(dy):
-            edge = [size // 2, size // 2]
-            padded = tf.pad(x, [[0, 0], edge, edge, [0, 0]])
-            height, width = x.shape[1:3]
-            rows = tf.reshape(dy, [-1, out_channels])
-            products = []
-            for top, left in itertools.product(range(size), repeat=2):
-                window = padded[:, top : top + height, left : left + width]
-                products.append(tf.matmul(tf.reshape(window, [-1, in_channels]), rows, transpose_a=True))
-            dx = tf.nn.conv2d_transpose(dy, kernel, tf.shape(x), strides=1, padding="SAME")
-            return dx, tf.reshape(tf.stack(products), kernel.shape)
-
-        return tf.nn.conv2d(x, kernel, strides=1, padding="SAME"), gradients
-
-    return with_gradients(x, kernel)
 
 
 @register
@@ -141,17 +84,7 @@ class BatchNorm2D(tf.keras.layers.Layer):
         """[N, H, W, channels] to the same shape."""
         gamma, beta = tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta)
         mean, variance = tf.convert_to_tensor(self.moving_mean), tf.convert_to_tensor(self.moving_variance)
-        fused_batch_norm = tf.compat.v1.nn.fused_batch_norm
-        if x.dtype == tf.float64:  # which the fused kernel does not have
-            if training:
-                mean, variance = tf.nn.moments(x, [0, 1, 2])
-            y = tf.nn.batch_normalization(x, mean, variance, beta, gamma, BATCH_NORM_EPSILON)
-        elif training:
-            y, mean, variance = fused_batch_norm(x, gamma, beta, epsilon=BATCH_NORM_EPSILON)
-            count = tf.cast(tf.size(x) // self.channels, variance.dtype)
-            variance *= (count - 1) / count  # the fused kernel returns sum / (count - 1)
-        else:
-            y, *_ = fused_batch_norm(x, gamma, beta, mean, variance, BATCH_NORM_EPSILON, is_training=False)
+        y, mean, variance = kernels.batch_norm(x, gamma, beta, mean, variance, BATCH_NORM_EPSILON, training)
         if training:
             for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
                 moving.assign(BATCH_NORM_MOMENTUM * moving + (1 - BATCH_NORM_MOMENTUM) * batch)
@@ -283,7 +216,7 @@ def dropout_keys(layers, keys):
 
 @register
 class GlobalAveragePool(tf.keras.layers.Layer):
-    """[N, H, W, C] to [N, C]: the mean of each channel."""
+    """Global average pooling: [N, H, W, C] to [N, C]."""
 
     def call(self, x):
         """See `global_average_pool`."""
@@ -292,16 +225,16 @@ class GlobalAveragePool(tf.keras.layers.Layer):
 
 @register
 class GlobalMaxPool(tf.keras.layers.Layer):
-    """[N, H, W, C] to [N, C]: the largest of each channel."""
+    """Global max pooling: [N, H, W, C] to [N, C]."""
 
     def call(self, x):
-        """Of equal ones each gets a part of the gradient."""
+        """Equal ones share the gradient."""
         return tf.reduce_max(x, axis=[1, 2])
 
 
 @register
 class Scale(tf.keras.layers.Layer):
-    """x * factor, which must be a float32 exactly: Paddle reads it as one."""
+    """x * factor."""
 
     def __init__(self, factor, **kwargs):
         super().__init__(**kwargs)
@@ -399,5 +332,5 @@ class AveragePoolPad(tf.keras.layers.Layer):
 
 
 def global_average_pool(x):
-    """[N, H, W, C] to [N, C]."""
+    """The mean of each channel: [N, H, W, C] to [N, C]."""
     return tf.reduce_mean(x, axis=[1, 2])

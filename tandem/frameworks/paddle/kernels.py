@@ -1,0 +1,87 @@
+"""What is there for speed, each beside the plain form that it equals. Twin of tensorflow/kernels.py.
+
+TANDEM_FAST_KERNELS=0 leaves only the plain forms: see environment.py. Images are [N, C, H, W].
+"""
+
+import math
+from concurrent.futures import ThreadPoolExecutor
+
+from tandem.frameworks import environment
+
+with environment.quiet():
+    import paddle
+    import paddle.nn.functional as F
+
+_threads = 1
+_pool = ThreadPoolExecutor(1)
+
+_SHARED_OUT = 2**19
+"""A convolution without groups is shared out to threads from so many MACs an image: less is not worth it."""
+
+
+def set_threads(count):
+    """Use `count` CPU threads. Call it before the first layer computes."""
+    global _threads, _pool
+    _threads, _pool = count, ThreadPoolExecutor(count)
+    paddle.base.core.set_num_threads(count)
+
+
+def conv2d(x, weight, stride, padding, groups):
+    """`plain_conv2d`; on a CPU, threads share out the images of a batch.
+
+    Paddle's CPU kernel (paddle/phi/kernels/impl/conv_kernel_impl.h) makes one matrix product an image and a group, and
+    does the rest of its work on one core. On a GPU cuDNN does better by itself.
+    """
+    # A traced graph stays one operator.
+    parts = min(_threads, x.shape[0]) if environment.FAST_KERNELS and paddle.in_dynamic_mode() else 1
+    macs = math.prod(weight.shape) * (x.shape[2] // stride) * (x.shape[3] // stride)
+    small = groups == 1 and macs < _SHARED_OUT
+    if small or parts == 1 or x.place.is_gpu_place():
+        return plain_conv2d(x, weight, stride, padding, groups)
+    return _ConvolutionInParts.apply(x, weight, stride, padding, groups, parts)
+
+
+def plain_conv2d(x, weight, stride, padding, groups):
+    """Put `padding` zeros on every side; convolve each of `groups` slices of the channels with its slice of `weight`.
+
+    Weight: [out_channels, in_channels / groups, kernel_size, kernel_size].
+    """
+    return F.conv2d(x, weight, bias=None, stride=stride, padding=padding, groups=groups)
+
+
+class _ConvolutionInParts(paddle.autograd.PyLayer):
+    """A convolution on a CPU, its batch shared out to threads. Paddle's operators release Python's lock."""
+
+    @staticmethod
+    def forward(ctx, x, weight, stride, padding, groups, parts):
+        ctx.save_for_backward(x, weight)
+        ctx.parts = parts
+        ctx.of_data = x.stop_gradient
+        ctx.attributes = ([stride, stride], [padding, padding], "EXPLICIT", [1, 1], groups, "NCHW")
+
+        def convolve(part):
+            with paddle.no_grad():
+                return paddle._C_ops.conv2d(part, weight, *ctx.attributes)
+
+        return paddle.concat(_in_threads(convolve, paddle.tensor_split(x, parts)))
+
+    @staticmethod
+    def backward(ctx, gradient):
+        x, weight = ctx.saved_tensor()
+
+        def differentiate(part, gradient):
+            with paddle.no_grad():
+                return paddle._C_ops.conv2d_grad(part, weight, gradient, *ctx.attributes)
+
+        parts = paddle.tensor_split(x, ctx.parts), paddle.tensor_split(gradient, ctx.parts)
+        of_x, of_weight = zip(*_in_threads(differentiate, *parts), strict=True)
+        return None if ctx.of_data else paddle.concat(of_x), paddle.add_n(of_weight)
+
+
+def _in_threads(function, *arguments):
+    """Like map, in a thread each, with one MKL thread for each of them."""
+    paddle.base.core.set_num_threads(1)
+    try:
+        return list(_pool.map(function, *arguments))
+    finally:
+        paddle.base.core.set_num_threads(_threads)
