@@ -12,52 +12,29 @@ divides H and W.
 """
 
 
-def conv_bn_layer_paddle(in_channels, out_channels, kernel_size, stride, relu=True, max_pool=False):
-    """Convolution, perhaps a max pool of 2x2, batch norm and, unless told otherwise, ReLU."""
-    from tandem.frameworks.paddle.layers import BatchNorm2D, Conv2D, MaxPool2D
+def conv_bn_layer_paddle(in_channels, out_channels, kernel_size, stride, relu=True):
+    """Convolution, batch norm and, unless told otherwise, ReLU."""
+    from tandem.frameworks.paddle.layers import BatchNorm2D, Conv2D
 
     from paddle import nn
 
     layers = [("conv", Conv2D(in_channels, out_channels, kernel_size, stride, kernel_size // 2))]
-    if max_pool:
-        layers.append(("pool", MaxPool2D(2, 2)))
     layers.append(("bn", BatchNorm2D(out_channels)))
     if relu:
         layers.append(("relu", nn.ReLU()))
     return nn.Sequential(*layers)
 
 
-def conv_bn_layer_tensorflow(in_channels, out_channels, kernel_size, stride, relu=True, max_pool=False, *, name):
-    """Convolution, perhaps a max pool of 2x2, batch norm and, unless told otherwise, ReLU."""
-    from tandem.frameworks.tensorflow.layers import BatchNorm2D, Conv2D, MaxPool2D
+def conv_bn_layer_tensorflow(in_channels, out_channels, kernel_size, stride, relu=True, *, name):
+    """Convolution, batch norm and, unless told otherwise, ReLU."""
+    from tandem.frameworks.tensorflow.layers import BatchNorm2D, Conv2D
 
     from tensorflow import keras
 
     layers = [Conv2D(in_channels, out_channels, kernel_size, stride, kernel_size // 2, name="conv")]
-    if max_pool:
-        layers.append(MaxPool2D(2, 2, name="pool"))
     layers.append(BatchNorm2D(out_channels, name="bn"))
     if relu:
         layers.append(keras.layers.ReLU(name="relu"))
-    return keras.Sequential(layers, name=name)
-
-
-def patches_paddle(in_channels, out_channels):
-    """A convolution of 2x2 without padding, bias and ReLU: 24 filters take the 12 components from both sides."""
-    from tandem.frameworks.paddle.layers import Conv2D
-
-    from paddle import nn
-
-    return nn.Sequential(("conv", Conv2D(in_channels, out_channels, 2, 1, 0, bias=True)), ("relu", nn.ReLU()))
-
-
-def patches_tensorflow(in_channels, out_channels, *, name):
-    """A convolution of 2x2 without padding, bias and ReLU: 24 filters take the 12 components from both sides."""
-    from tandem.frameworks.tensorflow.layers import Conv2D
-
-    from tensorflow import keras
-
-    layers = [Conv2D(in_channels, out_channels, 2, 1, 0, bias=True, name="conv"), keras.layers.ReLU(name="relu")]
     return keras.Sequential(layers, name=name)
 
 
@@ -133,31 +110,6 @@ def bottleneck_tensorflow(in_channels, out_channels, stride, *, name):
     return Residual(body, shortcut_tensorflow(in_channels, out_channels, stride), name=name)
 
 
-def poolblock_paddle(in_channels, out_channels, stride):
-    """A 3x3 convolution, where there is a stride a max pool in its place, and a 3x3 convolution beside the identity."""
-    from tandem.frameworks.paddle.layers import Residual
-
-    from paddle import nn
-
-    return nn.Sequential(
-        ("conv1", conv_bn_layer_paddle(in_channels, out_channels, 3, 1, max_pool=stride == 2)),
-        ("conv2", Residual(conv_bn_layer_paddle(out_channels, out_channels, 3, 1, relu=False))),
-    )
-
-
-def poolblock_tensorflow(in_channels, out_channels, stride, *, name):
-    """A 3x3 convolution, where there is a stride a max pool in its place, and a 3x3 convolution beside the identity."""
-    from tandem.frameworks.tensorflow.layers import Residual
-
-    from tensorflow import keras
-
-    layers = [
-        conv_bn_layer_tensorflow(in_channels, out_channels, 3, 1, max_pool=stride == 2, name="conv1"),
-        Residual(conv_bn_layer_tensorflow(out_channels, out_channels, 3, 1, relu=False, name="body"), name="conv2"),
-    ]
-    return keras.Sequential(layers, name=name)
-
-
 def layer_warp_paddle(block, in_channels, out_channels, count, stride):
     """A stage of `count` blocks; the first changes width and size."""
     from paddle import nn
@@ -178,7 +130,7 @@ def layer_warp_tensorflow(block, in_channels, out_channels, count, stride, *, na
     return keras.Sequential(blocks, name=name)
 
 
-def resnet_cifar_paddle(num_classes=10, depth=20, bottleneck=False, widths=(16, 32, 64), max_pool=False):
+def resnet_cifar_paddle(num_classes=10, depth=20, bottleneck=False, widths=(16, 32, 64)):
     """ResNet for small images, as a paddle.nn.Sequential: float [N, 3, H, W] to logits [N, num_classes].
 
     Args:
@@ -186,36 +138,26 @@ def resnet_cifar_paddle(num_classes=10, depth=20, bottleneck=False, widths=(16, 
         depth: 6n + 2, or with bottlenecks 9n + 2, for n blocks in each of the three stages.
         bottleneck: blocks of three convolutions, which widen to four times `widths`, in place of two.
         widths: channels of each stage's 3x3 convolutions.
-        max_pool: the form of the time records (Page 2019, "How to train your ResNet"; Jordan 2024, arXiv:2404.00498):
-            patches of 2x2 first, a max pool at the beginning of all three stages in place of strides in two, the
-            largest in place of the mean at the end, and an eighth of the logits.
     """
     from tandem.config.networks import blocks_per_stage
-    from tandem.frameworks.paddle.layers import GlobalAveragePool, GlobalMaxPool, Scale
+    from tandem.frameworks.paddle.layers import GlobalAveragePool
 
     from paddle import nn
 
     block, expansion = (bottleneck_paddle, 4) if bottleneck else (basicblock_paddle, 1)
-    if max_pool:
-        first, width, stride, block = patches_paddle(3, 24), 24, 2, poolblock_paddle
-    else:
-        first, width, stride = conv_bn_layer_paddle(3, widths[0], 3, 1), widths[0], 1
     count = blocks_per_stage(depth, bottleneck)
     out1, out2, out3 = (expansion * width for width in widths)
-    layers = [
-        ("first", first),
-        ("stage1", layer_warp_paddle(block, width, out1, count, stride)),
+    return nn.Sequential(
+        ("first", conv_bn_layer_paddle(3, widths[0], 3, 1)),
+        ("stage1", layer_warp_paddle(block, widths[0], out1, count, 1)),
         ("stage2", layer_warp_paddle(block, out1, out2, count, 2)),
         ("stage3", layer_warp_paddle(block, out2, out3, count, 2)),
-        ("pool", GlobalMaxPool() if max_pool else GlobalAveragePool()),
+        ("pool", GlobalAveragePool()),
         ("fc", nn.Linear(out3, num_classes, bias_attr=True)),
-    ]
-    if max_pool:
-        layers.append(("scale", Scale(0.125)))
-    return nn.Sequential(*layers)
+    )
 
 
-def resnet_cifar_tensorflow(num_classes=10, depth=20, bottleneck=False, widths=(16, 32, 64), max_pool=False):
+def resnet_cifar_tensorflow(num_classes=10, depth=20, bottleneck=False, widths=(16, 32, 64)):
     """ResNet for small images, as a tf.keras.Sequential: float [N, H, W, 3] to logits [N, num_classes].
 
     Args:
@@ -223,32 +165,23 @@ def resnet_cifar_tensorflow(num_classes=10, depth=20, bottleneck=False, widths=(
         depth: 6n + 2, or with bottlenecks 9n + 2, for n blocks in each of the three stages.
         bottleneck: blocks of three convolutions, which widen to four times `widths`, in place of two.
         widths: channels of each stage's 3x3 convolutions.
-        max_pool: the form of the time records (Page 2019, "How to train your ResNet"; Jordan 2024, arXiv:2404.00498):
-            patches of 2x2 first, a max pool at the beginning of all three stages in place of strides in two, the
-            largest in place of the mean at the end, and an eighth of the logits.
     """
     from tandem.config.networks import blocks_per_stage
-    from tandem.frameworks.tensorflow.layers import GlobalAveragePool, GlobalMaxPool, Scale
+    from tandem.frameworks.tensorflow.layers import GlobalAveragePool
 
     from tensorflow import keras
 
     block, expansion = (bottleneck_tensorflow, 4) if bottleneck else (basicblock_tensorflow, 1)
-    if max_pool:
-        first, width, stride, block = patches_tensorflow(3, 24, name="first"), 24, 2, poolblock_tensorflow
-    else:
-        first, width, stride = conv_bn_layer_tensorflow(3, widths[0], 3, 1, name="first"), widths[0], 1
     count = blocks_per_stage(depth, bottleneck)
     out1, out2, out3 = (expansion * width for width in widths)
     layers = [
-        first,
-        layer_warp_tensorflow(block, width, out1, count, stride, name="stage1"),
+        conv_bn_layer_tensorflow(3, widths[0], 3, 1, name="first"),
+        layer_warp_tensorflow(block, widths[0], out1, count, 1, name="stage1"),
         layer_warp_tensorflow(block, out1, out2, count, 2, name="stage2"),
         layer_warp_tensorflow(block, out2, out3, count, 2, name="stage3"),
-        GlobalMaxPool(name="pool") if max_pool else GlobalAveragePool(name="pool"),
+        GlobalAveragePool(name="pool"),
         keras.layers.Dense(num_classes, use_bias=True, name="fc"),
     ]
-    if max_pool:
-        layers.append(Scale(0.125, name="scale"))
     return keras.Sequential(layers, name="resnet_cifar")
 
 

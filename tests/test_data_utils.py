@@ -393,9 +393,9 @@ def test_the_real_cifar10(cifar10_directory):
     assert np.bincount(dataset.train.labels).tolist() == [5000] * 10
     assert np.bincount(dataset.test.labels).tolist() == [1000] * 10
     assert dataset.class_names == tuple(name.decode() for name in NAMES)
-    mean, deviation = normalization(dataset.train.images, "channel")
+    mean, std = normalization(dataset.train.images, "channel")
     np.testing.assert_allclose(mean.ravel(), [125.307, 122.950, 113.865], atol=1e-3)
-    np.testing.assert_allclose(deviation.ravel(), [62.993, 62.089, 66.705], atol=1e-3)
+    np.testing.assert_allclose(std.ravel(), [62.993, 62.089, 66.705], atol=1e-3)
     assert fill_color(dataset.train.images).tolist() == [125, 123, 114]
 
 

@@ -17,7 +17,7 @@ keras.Model; Tandem's dropout is ordinary dropout there.
 Batches lie ready in memory on both sides; Keras' time has their fetching in it (next to nothing on a CPU), and Tandem's
 their normalisation, which is done beforehand for the stock loops. All run on the same device.
 
-GFLOP/s are those that the network needs, whatever the framework computes: for an image forward 2 for each multiply-add
+GFLOP/s are those that the network needs, whatever the framework computes: for an image forward 2 for each MAC
 of convolutions and products with weights (tandem/frameworks/layer_table.py), and 3 times that for training, whose
 backward pass makes one product for the gradient of the weights and one for that of the inputs, each as large.
 """
@@ -58,7 +58,7 @@ PASSES = {"forward": 1, "training": 3, "stock": 3, "stock_settings": 3}
 
 CONVENTIONS = {
     "images_per_second": "batch size / median seconds of a step",
-    "gigaflops_per_second": "images/s x 2 x multiply-adds of an image's forward pass / 1e9; for training 3 times that",
+    "gigaflops_per_second": "images/s x 2 x MACs of an image's forward pass / 1e9; for training 3 times that",
     "share_of_ceiling": "of the best matrix product in this precision, in either framework, on all cores or the GPU, "
     "before or after all else",
     "peak_memory": "bytes; on a CPU of the whole process, the framework's libraries included",
@@ -70,9 +70,9 @@ EQUAL = (
     "device=auto",
     "threads=0",
     "label_smoothing=0",
-    "ema_decay=null",
+    "evaluation.ema_decay=null",
     "data.augmentation.mixup=0",
-    "optimizer.batch_norm_bias_factor=null",
+    "optimizer.parameter_groups={}",
 )
 
 # What Tandem sets, or Paddle for whatever comes after it: each process starts without.
@@ -96,7 +96,7 @@ def benchmark(paths, frameworks, batch_sizes, precisions, steps, rounds, stock, 
         A dict for JSON: `machine`, `steps`, `rounds`, `burn_in`, `conventions`; `devices`, what `measure_device`
         returns, by framework; `ceiling`, GFLOP/s by precision; `copy` and `pipeline`; and `results`, each with its
         `config`, `framework`, `batch_size` and `precision`. A result has either `missing`, "refused" or "failed", and
-        the `reason`; or `multiply_adds` of an image, `forward`, `training` and perhaps those of `STOCK`, as `figure`
+        the `reason`; or `macs` of an image, `forward`, `training` and perhaps those of `STOCK`, as `figure`
         returns them with their `share_of_ceiling`, and the `speedup` of Tandem's training over the latter.
 
     Raises:
@@ -180,17 +180,15 @@ def summarize(measured, settings):
         settings: the `Config` that was measured.
 
     Returns:
-        `multiply_adds`, what `figure` returns of each of `PASSES` that was measured, and `speedup`.
+        `macs`, what `figure` returns of each of `PASSES` that was measured, and `speedup`.
     """
-    multiply_adds = measured["tandem"][0]["multiply_adds"]
+    macs = measured["tandem"][0]["macs"]
     timed = {what: [found[what] for found in measured["tandem"]] for what in ("forward", "training")}
     timed |= {variant: measured[variant] for variant in STOCK if variant in measured}
-    figures = {
-        what: figure(found, settings.batch_size, 2 * PASSES[what] * multiply_adds) for what, found in timed.items()
-    }
+    figures = {what: figure(found, settings.batch_size, 2 * PASSES[what] * macs) for what, found in timed.items()}
     speeds = {what: of["images_per_second"] for what, of in figures.items()}
     speedup = {variant: speeds["training"] / speeds[variant] for variant in STOCK if variant in speeds}
-    return {"multiply_adds": multiply_adds, **figures, "speedup": speedup}
+    return {"macs": macs, **figures, "speedup": speedup}
 
 
 def figure(found, batch_size, operations):
@@ -207,7 +205,7 @@ def figure(found, batch_size, operations):
     return {
         "seconds": seconds,
         "mean_milliseconds": 1000 * statistics.fmean(seconds),
-        "deviation_milliseconds": 1000 * statistics.pstdev(seconds),
+        "std_milliseconds": 1000 * statistics.pstdev(seconds),
         "images_per_second": speed,
         "gigaflops_per_second": operations * speed / 1e9,
         "peak_memory": max(peaks, default=None),
@@ -222,8 +220,8 @@ def title(result):
 def time_line(what, timed):
     """A line such as the article's `time_tensorflow_run` prints."""
     name = {"training": "forward-backward"}.get(what, what)
-    mean, deviation = (timed[f"{of}_milliseconds"] / 1000 for of in ("mean", "deviation"))
-    return f"{name} across {len(timed['seconds'])} steps, {mean:.3f} +/- {deviation:.3f} sec / batch"
+    mean, std = (timed[f"{of}_milliseconds"] / 1000 for of in ("mean", "std"))
+    return f"{name} across {len(timed['seconds'])} steps, {mean:.3f} +/- {std:.3f} sec / batch"
 
 
 def clean_environment():
@@ -261,13 +259,13 @@ def measure_tandem(framework, settings, steps):
 
     Returns:
         `forward` and `training`: the `seconds` of each step and the `peak_memory` until then, in bytes or None; and
-        `multiply_adds`, of one image forward.
+        `macs`, of one image forward.
     """
     from tandem.frameworks.layer_table import describe, totals
 
     settings = check_config(settings, "benchmark")
-    split, mean, deviation = _data(settings, steps)
-    engine = load_engine(framework).Engine(settings, NUM_CLASSES, mean, deviation)
+    split, mean, std = _data(settings, steps)
+    engine = load_engine(framework).Engine(settings, NUM_CLASSES, mean, std)
     batches = list(evaluation_batches(split, settings.batch_size))
     rate = settings.optimizer.learning_rate
     works = {  # forward comes first, so that the peak of its memory is its own
@@ -279,7 +277,7 @@ def measure_tandem(framework, settings, steps):
         seconds = [_seconds(work, step) for step in range(BURN_IN + steps)]
         measured[what] = {"seconds": seconds[BURN_IN:], "peak_memory": engine.peak_memory()}
     rows = describe(engine, settings.data.image_size)
-    return {**measured, "multiply_adds": totals(rows)["multiply_adds"]}
+    return {**measured, "macs": totals(rows)["macs"]}
 
 
 def measure_stock(framework, settings, steps, tandem_settings=False):
@@ -292,7 +290,7 @@ def measure_stock(framework, settings, steps, tandem_settings=False):
         tandem_settings: whether with the threads, variables and kernels that Tandem chooses.
     """
     settings = check_config(settings, "benchmark")
-    split, mean, deviation = _data(settings, steps)
+    split, mean, std = _data(settings, steps)
     if tandem_settings:
         record = load_engine(framework).configure(settings)
     stock = importlib.import_module(f"tandem.frameworks.{framework}.stock")
@@ -309,8 +307,8 @@ def measure_stock(framework, settings, steps, tandem_settings=False):
         # Keras compiles with XLA wherever a model says that it can be; Tandem does on a GPU only. On two cores of
         # an EPYC a step of SE-ResNeXt small, batch 32, took Keras 0.48 s with XLA and 0.37 s without.
         model.supports_jit = record["device"] == "gpu"
-    images = ((split.images - mean) / deviation).astype(np.float32)
-    optimizer = settings.optimizer.model_dump(exclude={"batch_norm_bias_factor"})
+    images = ((split.images - mean) / std).astype(np.float32)
+    optimizer = settings.optimizer.model_dump(exclude={"parameter_groups"})
     seconds = stock.train(model, images, split.labels, settings.batch_size, **optimizer)
     return {"seconds": seconds[BURN_IN:]}
 

@@ -119,7 +119,7 @@ def notes(figures):
     lines = [
         f"{ceiling(figures)}. Copying in memory: {figures['copy']['gigabytes_per_second']:,.1f} GB/s read and written",
         f"Input pipeline: {figures['pipeline']['images_per_second']:,.0f} augmented images/s on one core",
-        "Mean and deviation of a step; images/s and GFLOP/s by the median step. GFLOP/s: 2 a multiply-add of the "
+        "Mean and std of a step; images/s and GFLOP/s by the median step. GFLOP/s: 2 a MAC of the "
         "network, 3 times that in training. Memory: the most so far; on a CPU of the whole process",
     ]
     if any(variant in result for result in figures["results"] for variant in STOCK):
@@ -135,7 +135,7 @@ def _cells(result, what):
     of = result[what]
     memory = of["peak_memory"]
     return (
-        f"{of['mean_milliseconds']:,.1f} ± {of['deviation_milliseconds']:,.1f}",
+        f"{of['mean_milliseconds']:,.1f} ± {of['std_milliseconds']:,.1f}",
         f"{of['images_per_second']:,.1f}",
         f"{of['gigaflops_per_second']:,.1f}",
         f"{of['share_of_ceiling']:.0%}",

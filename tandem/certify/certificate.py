@@ -23,6 +23,7 @@ from tandem.config.load import check_config, load_config, overridden
 from tandem.core import files
 from tandem.core.errors import UserError
 from tandem.core.files import ROOT
+from tandem.core.initial_weights import WHITENING_IMAGES
 from tandem.data.batches import training_batches
 from tandem.data.images import fill_color, load_dataset, normalization
 from tandem.frameworks.base import FRAMEWORKS
@@ -214,8 +215,9 @@ def certify(
         sources=_sources(settings.network),
     )
     dataset = load_dataset(settings.data, settings.seed)
-    mean, deviation = normalization(dataset.train.images, settings.data.normalization)
-    files.write_arrays(workers.folder / "preprocessing", {"mean": mean, "deviation": deviation})
+    mean, std = normalization(dataset.train.images, settings.data.normalization)
+    files.write_arrays(workers.folder / "preprocessing", {"mean": mean, "std": std})
+    files.write_arrays(workers.folder / "images", {"images": dataset.train.images[:WHITENING_IMAGES]})
     try:
         _start(certificate, workers, values, len(dataset.class_names), state, traps or {})
         if certificate.first is None:

@@ -18,6 +18,7 @@ from tandem.certify.sameness import compare
 from tandem.config.load import check_config
 from tandem.core import files
 from tandem.core.errors import UserError
+from tandem.core.initial_weights import initialise
 from tandem.data.batches import Batch
 from tandem.frameworks.base import FRAMEWORKS, load_engine
 from tandem.frameworks.layer_table import describe
@@ -56,6 +57,9 @@ class Worker:
         if resumed:
             state = self._read("checkpoint")
             self.engine.load_state({name: state[name] for name in self.engine.shapes if name in state}, "checkpoint")
+        else:
+            checked = check_config(settings, "certificate")
+            initialise(self.engine, checked, self._read("images")["images"], **self._read("preprocessing"))
         self._write("state", self.engine.state())
         return {"record": self.engine.record, "types": self.engine.layer_types()}
 

@@ -32,7 +32,9 @@ ThisOverride = Annotated[
 ]
 PythonPaddle = Annotated[Path | None, typer.Option(help="The Python that has Paddle. Default: this one.")]
 PythonTensorFlow = Annotated[Path | None, typer.Option(help="The Python that has TensorFlow. Default: this one.")]
-Averaged = Annotated[bool, typer.Option("--ema", help="Take the averages of its weights (ema_decay) in their place.")]
+Averaged = Annotated[
+    bool, typer.Option("--ema", help="Take the EMA of its weights (evaluation.ema_decay) in their place.")
+]
 
 
 def run(app):

@@ -18,7 +18,7 @@ def data(
     ] = None,
     output: Annotated[Path, typer.Option(help="The PNG to draw samples in.")] = Path("data.png"),
 ):
-    """Fetch, check and show the images: counts, mean and deviation; samples before and after augmentation."""
+    """Fetch, check and show the images: counts, mean and std; samples before and after augmentation."""
     from tandem.core import files
     from tandem.core.errors import UserError
     from tandem.data.images import load_dataset

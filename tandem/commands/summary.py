@@ -21,7 +21,7 @@ def summary(
         int | None, typer.Option(min=1, help="Length of the logits. Default: as many as its data has classes.")
     ] = None,
 ):
-    """Show the layers of both twins side by side: output shape, parameters, multiply-adds."""
+    """Show the layers of both twins side by side: output shape, parameters, MACs."""
     import sys
 
     from tandem.certify.certificate import WORKER

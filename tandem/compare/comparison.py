@@ -58,7 +58,7 @@ class Comparison:
         seeds: of the runs.
         certificate: a `tandem.certify.certificate.Certificate`. Where it failed and there are runs, they were asked
             for anyway.
-        layers: by framework, the sums of `parameters`, `statistics` and `multiply_adds` (of one image).
+        layers: by framework, the sums of `parameters`, `statistics` and `macs` (of one image).
         made, machine: when (ISO 8601), and on what.
         commands: what trained each framework with the first seed, and what does the whole again, for a shell.
         environments: by framework, the device settings and versions in force.
@@ -86,8 +86,8 @@ class Comparison:
         }
 
     def to_dict(self):
-        """As plain values, for JSON; with the mean and deviation of each figure, and the verdicts."""
-        spread = {key: {name: mean_and_deviation(values) for name, values in self.values(key).items()} for key in KEYS}
+        """As plain values, for JSON; with the mean and std of each figure, and the verdicts."""
+        spread = {key: {name: mean_and_std(values) for name, values in self.values(key).items()} for key in KEYS}
         plain = {**dataclasses.asdict(self), "certificate": self.certificate.to_dict()}
         return {**plain, "spread": spread, "verdicts": verdicts(self)}
 
@@ -193,12 +193,12 @@ def read_run(folder):
     return {"epochs": epochs, "figures": figures}, json.loads((folder / "environment.json").read_text())
 
 
-def mean_and_deviation(values):
-    """Mean and sample standard deviation of a figure over the seeds; None where there is none."""
+def mean_and_std(values):
+    """Mean and sample std of a figure over the seeds; None where there is none."""
     if not values or None in values:
-        return {"mean": None, "deviation": None}
-    deviation = statistics.stdev(values) if len(values) > 1 else None
-    return {"mean": statistics.mean(values), "deviation": deviation}
+        return {"mean": None, "std": None}
+    std = statistics.stdev(values) if len(values) > 1 else None
+    return {"mean": statistics.mean(values), "std": std}
 
 
 def verdicts(comparison):

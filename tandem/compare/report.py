@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from tandem.certify import report as certificate_report
-from tandem.compare.comparison import mean_and_deviation, verdicts
+from tandem.compare.comparison import mean_and_std, verdicts
 from tandem.core import files
 from tandem.frameworks.base import FRAMEWORKS, TITLES
 from tandem.report import pages
@@ -29,7 +29,7 @@ def save(comparison, folder):
 
 
 def rows(comparison):
-    """The figures as text: a title, and a cell for each framework with the mean and the deviation over the seeds."""
+    """The figures as text: a title, and a cell for each framework with the mean and the std over the seeds."""
     accuracies = [(key, f"{title} accuracy, last epoch", "{:.2%}".format) for key, title in TESTED.items()]
     others = [
         ("test_loss", "test loss, last epoch", "{:.4f}".format),
@@ -41,7 +41,7 @@ def rows(comparison):
     ]
     table = []
     for key, title, form in accuracies + others:
-        spread = {framework: mean_and_deviation(values) for framework, values in comparison.values(key).items()}
+        spread = {framework: mean_and_std(values) for framework, values in comparison.values(key).items()}
         if any(entry["mean"] is not None for entry in spread.values()):
             table.append((title, [_cell(spread[framework], form) for framework in FRAMEWORKS]))
     return table
@@ -50,7 +50,7 @@ def rows(comparison):
 def to_table(comparison):
     """A rich Table of `rows`."""
     count = len(comparison.seeds)
-    table = Table(title=f"{comparison.name}: {'one seed' if count == 1 else f'mean ± deviation of {count} seeds'}")
+    table = Table(title=f"{comparison.name}: {'one seed' if count == 1 else f'mean ± std of {count} seeds'}")
     table.add_column("")
     for framework in FRAMEWORKS:
         table.add_column(TITLES[framework], justify="right")
@@ -79,7 +79,7 @@ def to_html(comparison):
 def _cell(spread, form):
     if spread["mean"] is None:
         return "-"
-    return form(spread["mean"]) + (f" ± {form(spread['deviation'])}" if spread["deviation"] is not None else "")
+    return form(spread["mean"]) + (f" ± {form(spread['std'])}" if spread["std"] is not None else "")
 
 
 def _draw_curves(comparison):

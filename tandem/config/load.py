@@ -52,8 +52,27 @@ def overridden(values, overrides):
     return values
 
 
+MOVED = {
+    "whitening": "initial_weights.whitening",
+    "identity_kernels": "initial_weights.dirac",
+    "ema_decay": "evaluation.ema_decay",
+    "flip_tta": "evaluation.flip_tta",
+    "test_period": "evaluation.period",
+    "optimizer.batch_norm_bias_factor": "optimizer.parameter_groups",
+    "network.max_pool": "network.name: resnet_fast",
+}
+"""Keys of earlier configs and checkpoints, and what says the same now."""
+
+
 def check_config(values, origin):
-    """Make a `Config` of a dict; `origin` (a file, or what else they came from) is named in errors."""
+    """Make a `Config` of a dict; `origin` (a file, or what else they came from) is named in errors.
+
+    Raises:
+        UserError: a key is unknown, missing, has moved, or has a wrong value.
+    """
+    moved = [f"{old} is now {new}" for old, new in MOVED.items() if _holds(values, old.split("."))]
+    if moved:
+        raise UserError(f"{origin}: written for an earlier version of Tandem: {', '.join(moved)}; change it")
     try:
         return Config.model_validate(values)
     except ValidationError as error:
@@ -63,6 +82,15 @@ def check_config(values, origin):
 def save_config(config, path):
     """Write the effective config, defaults included, as YAML that `load_config` reads back to an equal `Config`."""
     Path(path).write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+
+
+def _holds(values, path):
+    """Whether the nested dict `values` has the key at `path`."""
+    for key in path:
+        if not isinstance(values, dict) or key not in values:
+            return False
+        values = values[key]
+    return True
 
 
 class _Loader(yaml.SafeLoader):
@@ -118,6 +146,8 @@ def _walk(location):
         if hasattr(group, "model_fields"):
             keys.append(part)
             group = group.model_fields[part].annotation if part in group.model_fields else None
+            members = [member for member in get_args(group) if hasattr(member, "model_fields")]
+            group = members[0] if len(members) == 1 else group  # a group that may be null
         elif get_args(group) and isinstance(part, str):
             group = next(
                 member for member in get_args(group) if part in get_args(member.model_fields["name"].annotation)

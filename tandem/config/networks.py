@@ -111,21 +111,27 @@ class ResNetCifar(Settings):
     widths: tuple[PositiveInt, PositiveInt, PositiveInt] = Field(
         (16, 32, 64), description="channels of each stage's 3x3 convolutions"
     )
-    max_pool: bool = Field(
-        False, description="the form of the time records: patches of 2x2 first, and max pools in place of strides"
-    )
-
-    @property
-    def smallest_image(self):
-        """The fewest pixels of height and width: what three pools leave of less is nothing."""
-        return 9 if self.max_pool else 8
 
     @model_validator(mode="after")
     def _check_depth(self):
-        if self.max_pool and self.bottleneck:
-            raise ValueError("max_pool: its blocks have two convolutions; leave out bottleneck")
         blocks_per_stage(self.depth, self.bottleneck)
         return self
+
+
+class ResNetFast(Settings):
+    """ResNet for small images in the form of the time records (Jordan 2024, arXiv:2404.00498)."""
+
+    builders: ClassVar = {
+        "paddle": "resnet_fast:resnet_fast_paddle",
+        "tensorflow": "resnet_fast:resnet_fast_tensorflow",
+    }
+    smallest_image: ClassVar = 9  # what the stem and three max pools leave of less is nothing
+
+    name: Literal["resnet_fast"] = Field(description="the network")
+    blocks: PositiveInt = Field(1, description="blocks of two convolutions in each of the three stages")
+    widths: tuple[PositiveInt, PositiveInt, PositiveInt] = Field(
+        (96, 320, 320), description="channels of each stage's convolutions"
+    )
 
 
 class LeNet5(Settings):
@@ -166,7 +172,9 @@ class Own(Settings):
         return {framework: f"{self.file}:{Path(self.file).stem}_{framework}" for framework in ("paddle", "tensorflow")}
 
 
-Network = Annotated[SEResNeXt | AlexNet | VGG | ResNetCifar | LeNet5 | SimpleCNN | Own, Field(discriminator="name")]
+Network = Annotated[
+    SEResNeXt | AlexNet | VGG | ResNetCifar | ResNetFast | LeNet5 | SimpleCNN | Own, Field(discriminator="name")
+]
 
 
 def names():

@@ -1,4 +1,4 @@
-"""YAML to frozen, checked settings. Every error is one line that names the file and the key."""
+"""Everything that a YAML file may say: the groups of settings, each key with its meaning, default and range."""
 
 from typing import Annotated, Literal
 
@@ -53,9 +53,31 @@ class Data(Settings):
         "their averages, and is not trained on",
     )
     normalization: Literal["channel", "mean_image", "none"] = Field(
-        "channel", description="by the training set's mean and deviation per channel; minus its mean image; or x/255"
+        "channel", description="by the training set's mean and std of each channel; minus its mean image; or x/255"
     )
     augmentation: Augmentation = Field(Augmentation(), description="random changes to training images")
+
+
+class ParameterGroup(Settings):
+    """How one kind of parameter is trained."""
+
+    learning_rate_factor: Annotated[Float32, Field(ge=0)] = Field(
+        1.0, description="what the learning rate is multiplied with; 0 leaves these parameters as they begin"
+    )
+    weight_decay: Annotated[Float32, Field(ge=0, lt=1)] | None = Field(
+        None, description="the L2 factor of these parameters; null for optimizer.weight_decay"
+    )
+
+
+class ParameterGroups(Settings):
+    """The kinds of parameters, as tandem/core/state.py tells them apart; null trains a kind like the rest."""
+
+    first_convolution: ParameterGroup | None = Field(None, description="weight of the first convolution")
+    convolution: ParameterGroup | None = Field(None, description="weights of all other convolutions")
+    dense: ParameterGroup | None = Field(None, description="weights of dense layers")
+    bias: ParameterGroup | None = Field(None, description="biases of convolutions and dense layers")
+    batch_norm_scale: ParameterGroup | None = Field(None, description="scales of batch norms")
+    batch_norm_bias: ParameterGroup | None = Field(None, description="biases of batch norms")
 
 
 class Optimizer(Settings):
@@ -68,10 +90,40 @@ class Optimizer(Settings):
     momentum: Annotated[Float32, Field(ge=0, lt=1)] = Field(0.9, description="momentum; 0 is plain gradient descent")
     nesterov: bool = Field(False, description="Nesterov's form of momentum")
     weight_decay: Annotated[Float32, Field(ge=0, lt=1)] = Field(5e-4, description="L2 factor, added to the gradient")
-    batch_norm_bias_factor: PositiveInt | None = Field(
+    parameter_groups: ParameterGroups = Field(
+        ParameterGroups(), description="kinds of parameters that are trained in another way than the rest"
+    )
+
+
+class InitialWeights(Settings):
+    """What the weights begin with: random (tandem/core/initial_weights.py), but for what is named here."""
+
+    whitening: bool = Field(
+        False,
+        description="the first convolution begins with the principal components of the training images' patches",
+    )
+    dirac: bool = Field(
+        False,
+        description="Dirac initialisation: the first filters of a convolution of odd size pass on one channel each",
+    )
+
+
+class Evaluation(Settings):
+    """When and how the test set is evaluated."""
+
+    period: PositiveInt = Field(
+        1, description="epochs between two tests, also on validation images; the last epoch is tested in any case"
+    )
+    flip_tta: bool = Field(
+        False,
+        description="test-time augmentation, reported apart: after the last epoch also test with the mean of the "
+        "logits of image and mirror image",
+    )
+    # From 0.5 on, 1 - decay is exact in float32, as decay is, so that both frameworks use the same two numbers.
+    ema_decay: Annotated[Float32, Field(ge=0.5, lt=1)] | None = Field(
         None,
-        description="how many times as large the learning rate of batch norm's biases is, and how many times as small "
-        "their weight decay; its scales then stay as they are. Null: both are trained like everything else",
+        description="EMA of weights and statistics, ema = ema_decay*ema + (1 - ema_decay)*now at each step, reported "
+        "apart; null for none",
     )
 
 
@@ -94,22 +146,8 @@ class Config(Settings):
     label_smoothing: Annotated[Float32, Field(ge=0, lt=1)] = Field(
         0.0, description="the part of a label's weight that is spread over all classes"
     )
-    whitening: bool = Field(
-        False,
-        description="the first convolution holds principal components of the training images' patches, and stays so",
-    )
-    identity_kernels: bool = Field(
-        False, description="the first filters of a convolution of odd size begin by passing on one channel each"
-    )
-    # From 0.5 on, 1 - decay is exact in float32, as decay is, so that both frameworks use the same two numbers.
-    ema_decay: Annotated[Float32, Field(ge=0.5, lt=1)] | None = Field(
-        None,
-        description="a mean of weights and statistics over the steps, mean = ema_decay*mean + (1 - ema_decay)*now, is "
-        "tested apart; null for none",
-    )
-    flip_tta: bool = Field(
-        False, description="after the last epoch also test with the mean of the logits of image and mirror image, apart"
-    )
+    initial_weights: InitialWeights = Field(InitialWeights(), description="what the weights begin with")
+    evaluation: Evaluation = Field(Evaluation(), description="when and how the test set is evaluated")
     seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(0, description="decides weights, order and augmentation")
     precision: Literal["float32", "float64", "bfloat16", "float16"] = Field(
         "float32", description="what convolutions and products are computed in; the 16-bit ones keep float32 weights"
@@ -118,10 +156,11 @@ class Config(Settings):
     threads: Annotated[int, Field(ge=0, le=1024)] = Field(0, description="CPU threads; 0 for one a core")
     tf32: bool = Field(False, description="let a GPU compute float32 products in TF32")
     log_period: PositiveInt = Field(50, description="batches between two log lines")
-    test_period: PositiveInt = Field(
-        1, description="epochs between two tests, also on validation images; the last epoch is tested in any case"
-    )
     checkpoints: Checkpoints = Field(Checkpoints(), description="when checkpoints are written")
+
+    def without_ema(self):
+        """The same settings for an engine that need not keep the EMA beside the weights."""
+        return self.model_copy(update={"evaluation": self.evaluation.model_copy(update={"ema_decay": None})})
 
     @field_validator("device")
     @classmethod

@@ -3,7 +3,7 @@
 from typing import Annotated
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, PlainSerializer
 
 
 class Settings(BaseModel):
@@ -16,6 +16,11 @@ def _to_float32(value: float) -> float:
     return float(np.float32(value))
 
 
-Float32 = Annotated[float, AfterValidator(_to_float32)]
+def _as_written(value: float) -> float:
+    return float(str(np.float32(value)))  # the shortest number that is this float32: 0.9
+
+
+Float32 = Annotated[float, AfterValidator(_to_float32), PlainSerializer(_as_written, when_used="json")]
 """A number that both frameworks must read alike. Paddle keeps momentum and the L2 factor as C++ `float`, so that 0.9 is
-0.8999999762 even in a float64 run (paddle/phi/kernels/impl/momentum_kernel_impl.h). Rounded here, once, both agree."""
+0.8999999762 even in a float64 run (paddle/phi/kernels/impl/momentum_kernel_impl.h). Rounded here, once, both agree.
+Files show it as it was written, 0.9."""

@@ -3,10 +3,15 @@
 import hashlib
 import math
 
+from tandem.core import state
+from tandem.core.errors import UserError
 from tandem.core.random import random_bits
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
+
+WHITENING_IMAGES = 5000
+"""How many of the training images `whitening` goes by: more change the components little."""
 
 WHITENING_EPSILON = 5e-4
 """Keeps `whitened` from blowing up components that hardly vary."""
@@ -21,6 +26,36 @@ def initial_state(shapes, seed):
     array depends on (seed, its name) alone, not on what else the network holds.
     """
     return {name: _initial(name, shape, seed) for name, shape in shapes.items()}
+
+
+def initialise(engine, settings, images, mean, std):
+    """Give a new `engine` the initial weights that `settings.initial_weights` names, beside the random ones it has.
+
+    Training and the certificate both begin with this. The EMA begins with the same weights.
+
+    Args:
+        engine: of either framework (tandem/frameworks/base.py).
+        settings: a `tandem.config.schema.Config`.
+        images: the training images, uint8 [N, 3, H, W]; whitening takes the first `WHITENING_IMAGES`.
+        mean, std: what they are normalised with.
+
+    Raises:
+        UserError: `whitening` of a network without a convolution on the images' three channels.
+    """
+    arrays, changed = engine.state(), {}
+    if settings.initial_weights.dirac:
+        kernels = {name: array for name, array in arrays.items() if array.ndim == 4 and "/" not in name}
+        changed |= {name: dirac(array) for name, array in kernels.items() if array.shape[2] % 2}
+    if settings.initial_weights.whitening:
+        name = state.first_convolution(engine.shapes)
+        if name is None or engine.shapes[name][1] != images.shape[1]:
+            raise UserError(
+                "initial_weights.whitening: the network's first layer with weights is no convolution; leave it out"
+            )
+        changed[name] = whitened(arrays[name], (images[:WHITENING_IMAGES] - mean) / std)
+    if changed:
+        averages = {f"ema/{name}": array for name, array in changed.items() if f"ema/{name}" in arrays}
+        engine.load_state({**arrays, **changed, **averages}, "initial weights")
 
 
 def whitened(weight, images):
@@ -52,11 +87,12 @@ def whitened(weight, images):
     return np.concatenate([both, weight[len(both) :]]).astype(np.float32)
 
 
-def passing_through(weight):
-    """A copy of a convolution's `weight`, float [out, in, k, k], k odd, whose first filters each pass on one channel.
+def dirac(weight):
+    """A copy of a convolution's `weight`, float [out, in, k, k], k odd, with Dirac initialisation.
 
-    The first `in` filters, or all where there are fewer, are the identity (Jordan 2024, arXiv:2404.00498, section 3.3);
-    the rest are divided by the square root of 6, which makes them as long as PyTorch's, beside which it stands there.
+    The first `in` filters, or all where there are fewer, each pass on one channel (Zagoruyko & Komodakis 2017,
+    arXiv:1706.00388; as in Jordan 2024, arXiv:2404.00498, section 3.3). The rest are divided by the square root of 6:
+    then they are as long as PyTorch's initial filters, among which Jordan puts the identity.
     """
     weight = weight / np.float32(math.sqrt(6))
     channels = np.arange(min(weight.shape[:2]))

@@ -2,14 +2,12 @@
 
 `conv.weight` (OIHW), `bn.weight`, `bn.bias`, `bn.running_mean`, `bn.running_var`, `fc.weight` ([in, out]), `fc.bias`,
 each behind the path of its block, such as `features.stage1.block2.`; `velocity/<parameter>` for each parameter; with
-`ema_decay` also `ema/<name>` for each weight and statistic, its average over the steps; with float16 also
+`evaluation.ema_decay` also `ema/<name>` for each weight and statistic, its EMA over the steps; with float16 also
 `loss_scale/scale` and `loss_scale/good_steps`.
 Names pair the twins, never order.
 """
 
 from tandem.core.errors import UserError
-
-import numpy as np
 
 PADDLE_STATISTICS = {"_mean": "running_mean", "_variance": "running_var"}
 """Paddle's names of tensors, where they differ from the canonical ones."""
@@ -40,40 +38,41 @@ def from_paddle(name):
     return ".".join([*path, PADDLE_STATISTICS.get(last, last)])
 
 
-def first_convolution(shapes):
-    """The name of the first weight of a convolution in `shapes`.
+def kind(name, shapes):
+    """What kind of parameter `name` is: a field of `ParameterGroups` in config/schema.py, or None for any other.
 
-    Raises:
-        UserError: there is none.
+    Args:
+        name: canonical.
+        shapes: of all weights and statistics, by name.
     """
-    for name, shape in shapes.items():
-        if len(shape) == 4:
-            return name
-    raise UserError("whitening: the network has no convolution to hold the components; leave it out")
+    layer, _, last = name.rpartition(".")
+    if f"{layer}.running_var" in shapes:
+        return {"weight": "batch_norm_scale", "bias": "batch_norm_bias"}.get(last)
+    if len(shapes[name]) == 4:
+        return "first_convolution" if name == first_convolution(shapes) else "convolution"
+    if last == "bias":
+        return "bias"
+    return "dense" if len(shapes[name]) == 2 else None
 
 
-def exceptions(config, shapes):
-    """Which parameters in `shapes` are not trained like the rest under `config`.
+def first_convolution(shapes):
+    """The name of the first weight of a convolution in `shapes`, or None."""
+    return next((name for name, shape in shapes.items() if len(shape) == 4), None)
+
+
+def grouped(optimizer, shapes):
+    """The parameters that are not trained like the rest under `optimizer`, the settings of that name.
 
     Returns:
-        A dict from name to (what its learning rate is multiplied with, its weight decay): see `whitening` and
-        `optimizer.batch_norm_bias_factor` in tandem/config/schema.py.
-
-    Raises:
-        UserError: `whitening` without a convolution.
+        A dict from name to (learning rate factor, weight decay): see `ParameterGroups` in config/schema.py.
     """
-    optimizer, found = config.optimizer, {}
-    if config.whitening:
-        found[first_convolution(shapes)] = 0.0, optimizer.weight_decay
-    factor = optimizer.batch_norm_bias_factor
-    if factor is not None:
-        # Rounded as tandem/config/settings.py has it.
-        weight_decay = float(np.float32(optimizer.weight_decay / factor))
-        for name in shapes:
-            layer = name.removesuffix(".running_var")
-            if layer != name and not name.startswith("ema/"):
-                found[f"{layer}.weight"] = 0.0, optimizer.weight_decay
-                found[f"{layer}.bias"] = float(factor), weight_decay
+    found = {}
+    for name in shapes:
+        if f"velocity/{name}" in shapes:
+            group = getattr(optimizer.parameter_groups, kind(name, shapes) or "", None)
+            if group is not None:
+                weight_decay = optimizer.weight_decay if group.weight_decay is None else group.weight_decay
+                found[name] = group.learning_rate_factor, weight_decay
     return found
 
 

@@ -159,11 +159,11 @@ def read_image(path: str | Path, size: int) -> np.ndarray:
 
 
 def normalization(images: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return float64 (mean, deviation) with which the device computes (pixel - mean) / deviation.
+    """Return float64 (mean, std) with which the device computes (pixel - mean) / std.
 
     `images` are the *training* images, uint8 [N, 3, H, W]; both results are on the pixels' scale, 0..255:
-    "channel": mean and population standard deviation of each channel, [3, 1, 1] (the article's
-        `color_preprocessing`); a constant channel has the deviation 1;
+    "channel": mean and population std of each channel, [3, 1, 1] (the article's
+        `color_preprocessing`); a constant channel has the std 1;
     "mean_image": the mean image, [3, H, W], and 255, [3, 1, 1];
     "none": 0 and 255, [3, 1, 1].
     All sums are of integers, so every machine gets the same bits. Raises UserError for another `kind`.
@@ -182,8 +182,8 @@ def normalization(images: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray
         squares += np.square(images[start : start + 1000], dtype=np.int64).sum(axis=(0, 2, 3))
     # Python's integers neither overflow nor round, and the quotient of two is rounded once.
     pairs = zip(totals.tolist(), squares.tolist(), strict=True)
-    deviation = [math.sqrt((count * square - total**2) / count**2) or 1.0 for total, square in pairs]
-    return (totals / count).reshape(3, 1, 1), np.array(deviation).reshape(3, 1, 1)
+    std = [math.sqrt((count * square - total**2) / count**2) or 1.0 for total, square in pairs]
+    return (totals / count).reshape(3, 1, 1), np.array(std).reshape(3, 1, 1)
 
 
 def fill_color(images: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ def describe(engine, image_size):
 
     Returns:
         A list of dicts: `name`; `shape` of the output of one image, channel first; `parameters`, how many numbers are
-        trained, and `statistics`, how many others it keeps; `multiply_adds` of convolutions and products with its
+        trained, and `statistics`, how many others it keeps; `macs` of convolutions and products with its
         weights, for one image. Containers are left out unless they hold parameters of their own. What a layer that is
         applied again (name#2) holds is counted once. Parameters outside of any layer that was applied come last.
     """
@@ -40,26 +40,26 @@ def describe(engine, image_size):
                     "shape": list(shape),
                     "parameters": 0 if again else _count(trained, layer),
                     "statistics": 0 if again else _count(kept, layer),
-                    "multiply_adds": sum(_multiply_adds(weight, shape) for weight in weights),
+                    "macs": sum(_macs(weight, shape) for weight in weights),
                 }
             )
     for layer in {**trained, **kept}:
         if layer not in shapes:
-            counts = {"parameters": _count(trained, layer), "statistics": _count(kept, layer), "multiply_adds": 0}
+            counts = {"parameters": _count(trained, layer), "statistics": _count(kept, layer), "macs": 0}
             rows.append({"name": layer or "(the network itself)", "shape": [], **counts})
     return rows
 
 
 def totals(rows):
-    """The sums of `parameters`, `statistics` and `multiply_adds`."""
-    return {key: sum(row[key] for row in rows) for key in ("parameters", "statistics", "multiply_adds")}
+    """The sums of `parameters`, `statistics` and `macs`."""
+    return {key: sum(row[key] for row in rows) for key in ("parameters", "statistics", "macs")}
 
 
 def _count(arrays, layer):
     return sum(math.prod(shape) for shape in arrays.get(layer, {}).values())
 
 
-def _multiply_adds(weight, output):
+def _macs(weight, output):
     """Those of a kernel [out, in / groups, H, W], applied at each place of the output [C, H, W]; or of [in, out]."""
     if len(weight) == 4:
         return math.prod(weight) * math.prod(output[1:])

@@ -1,6 +1,6 @@
 """Checkpoints: one safetensors file that either framework resumes from, whole or not there at all.
 
-A file holds the state (see core/state.py), the preprocessing (`preprocessing/mean`, `preprocessing/deviation`), and
+A file holds the state (see core/state.py), the preprocessing (`preprocessing/mean`, `preprocessing/std`), and
 JSON metadata: config, position, metrics, versions, class names, and a digest of it all.
 """
 

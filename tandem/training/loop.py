@@ -11,9 +11,8 @@ from pathlib import Path
 
 from tandem.config import schedules
 from tandem.config.load import check_config, save_config
-from tandem.core import state
 from tandem.core.errors import UserError
-from tandem.core.initial_weights import passing_through, whitened
+from tandem.core.initial_weights import initialise
 from tandem.data.batches import evaluation_batches, prefetch, steps_per_epoch, training_batches
 from tandem.data.images import fill_color, load_dataset, normalization
 from tandem.frameworks.base import load_engine
@@ -32,12 +31,9 @@ SAME_ON_RESUME = (
     "data.test_fraction",
     "data.validation_fraction",
     "data.normalization",
-    "ema_decay",
+    "evaluation.ema_decay",
 )
 """Settings that decide which images a run trains on, and when; and what its averages are of."""
-
-WHITENING_IMAGES = 5000
-"""How many of the training set's images `whitening` goes by: more change the components little."""
 
 LOWER = "lower optimizer.learning_rate or add schedule.warmup_epochs. Earlier checkpoints are as they were"
 
@@ -62,15 +58,15 @@ class Run:
         self.folder = Path(folder)
         self.console = console or Console(soft_wrap=True, markup=False, highlight=False)
         self.data = load_dataset(settings.data, settings.seed)
-        self.mean, self.deviation = normalization(self.data.train.images, settings.data.normalization)
+        self.mean, self.std = normalization(self.data.train.images, settings.data.normalization)
         self.steps_per_epoch = steps_per_epoch(len(self.data.train.labels), settings.batch_size)
         if not self.steps_per_epoch:
             raise UserError("data: the training set has fewer than two images; add some, or set apart fewer")
 
         module = load_engine(framework)
-        self.engine = module.Engine(settings, len(self.data.class_names), self.mean, self.deviation)
+        self.engine = module.Engine(settings, len(self.data.class_names), self.mean, self.std)
         if resumed is None:
-            self._set_initial_weights()
+            initialise(self.engine, settings, self.data.train.images, self.mean, self.std)
         self.epoch = 0  # whole epochs done
         self.batch = 0  # batches done of the next one
         self.epoch_sums = np.zeros(4)  # losses, right, right in the top 5, images: of the epoch so far
@@ -88,21 +84,6 @@ class Run:
             (self.folder / "environment.json").write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")
         except OSError as error:
             raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another --run-dir") from error
-
-    def _set_initial_weights(self):
-        """See `identity_kernels` and `whitening` in config/schema.py; the latter by the training set's first images."""
-        arrays, changed = self.engine.state(), {}
-        if self.settings.identity_kernels:
-            kernels = {name: array for name, array in arrays.items() if array.ndim == 4 and "/" not in name}
-            changed |= {name: passing_through(array) for name, array in kernels.items() if array.shape[2] % 2}
-        if self.settings.whitening:
-            name = state.first_convolution(self.engine.shapes)
-            images = (self.data.train.images[:WHITENING_IMAGES] - self.mean) / self.deviation
-            changed[name] = whitened(arrays[name], images)
-        arrays |= changed
-        if self.settings.ema_decay is not None:
-            arrays |= {f"ema/{name}": array for name, array in changed.items()}
-        self.engine.load_state(arrays, "initial weights")
 
     @property
     def step(self):
@@ -215,7 +196,7 @@ class Run:
 
     def _end_epoch(self):
         record = {"kind": "epoch", "epoch": self.epoch + 1, "step": self.step, "train": _averages(self.epoch_sums)}
-        tested = (self.epoch + 1) % self.settings.test_period == 0 or self.epoch + 1 == self.settings.epochs
+        tested = (self.epoch + 1) % self.settings.evaluation.period == 0 or self.epoch + 1 == self.settings.epochs
         if tested:
             if self.data.validation is not None:
                 record["validation"] = self._evaluate(self.data.validation)
@@ -244,14 +225,14 @@ class Run:
     def _test(self):
         """The figures on the test set, by the names of `TESTED`: those that are configured."""
         weights = {"test": contextlib.nullcontext}
-        if self.settings.ema_decay is not None:
+        if self.settings.evaluation.ema_decay is not None:
             weights["test_ema"] = self.engine.averaged
         last = self.epoch + 1 == self.settings.epochs
         figures = {}
         for name, chosen in weights.items():
             with chosen():
                 figures[name] = self._evaluate(self.data.test)
-                if self.settings.flip_tta and last:
+                if self.settings.evaluation.flip_tta and last:
                     figures[f"{name}_flip"] = self._evaluate(self.data.test, flip=True)
         return figures
 
@@ -267,7 +248,7 @@ class Run:
         broken = [name for name, array in arrays.items() if not np.isfinite(array).all()]
         if broken:
             raise UserError(f"training: {broken[0]} is not finite by step {self.step}; {LOWER}")
-        arrays |= {"preprocessing/mean": self.mean, "preprocessing/deviation": self.deviation}
+        arrays |= {"preprocessing/mean": self.mean, "preprocessing/std": self.std}
         metadata = {
             "config": self.settings.model_dump(mode="json"),
             "framework": self.framework,
@@ -289,7 +270,7 @@ class Run:
         checkpoint.prune(folder, self.step, self.settings.checkpoints.keep)
 
     def _resume(self, path, arrays, metadata):
-        mean, deviation = arrays.pop("preprocessing/mean"), arrays.pop("preprocessing/deviation")
+        mean, std = arrays.pop("preprocessing/mean"), arrays.pop("preprocessing/std")
         if tuple(metadata["class_names"]) != self.data.class_names:
             raise UserError(f"{path}: its classes are not those of the configured data; use the data it was made with")
         then = check_config(metadata["config"], str(path)).model_dump(mode="json")  # what it lacks is newer than it
@@ -300,7 +281,7 @@ class Run:
                 before, after = before[key], after[key]
             if before != after:
                 raise UserError(f"{path}: was made with {keys}: {before}, not {after}; a run keeps its own")
-        if not (np.array_equal(mean, self.mean) and np.array_equal(deviation, self.deviation)):
+        if not (np.array_equal(mean, self.mean) and np.array_equal(std, self.std)):
             raise UserError(f"{path}: was made with other training images; use the same ones")
         self.engine.load_state(arrays, str(path))
         self.epoch, self.batch = metadata["epoch"], metadata["batch"]

@@ -81,7 +81,7 @@ def convert(source, target, config=None, num_classes=None, force=False, warn=pri
         found = len(metadata["class_names"])
         if num_classes != found:
             raise UserError(f"--num-classes {num_classes}: but the config's data has {found} classes; leave it out")
-        if settings.ema_decay is not None:
+        if settings.evaluation.ema_decay is not None:
             arrays |= {f"ema/{name}": array for name, array in weights.items() if "/" not in name}
         checkpoint.write(target, weights | arrays, metadata)
     kept = [array for name, array in weights.items() if "/" not in name]
@@ -191,8 +191,8 @@ def _for_resuming(settings, framework):
     The scripts compare them with the config's data when they resume.
     """
     data = load_dataset(settings.data, settings.seed)
-    mean, deviation = normalization(data.train.images, settings.data.normalization)
-    arrays = {"preprocessing/mean": mean, "preprocessing/deviation": deviation}
+    mean, std = normalization(data.train.images, settings.data.normalization)
+    arrays = {"preprocessing/mean": mean, "preprocessing/std": std}
     if settings.precision == "float16":
         arrays |= {"loss_scale/scale": np.float32(INITIAL_SCALE), "loss_scale/good_steps": np.int64(0)}
     return arrays, {
@@ -227,7 +227,7 @@ def _new_engine(framework, precision, settings, num_classes):
     """Tandem's engine, with any weights, and without averages of them."""
     module = load_engine(framework)
     # A network trained in 16 bits keeps float32 weights, and Paddle on a CPU knows no other precision.
-    settings = settings.model_copy(update={"precision": precision, "device": "cpu", "ema_decay": None})
+    settings = settings.without_ema().model_copy(update={"precision": precision, "device": "cpu"})
     return module.Engine(settings, num_classes, np.zeros((3, 1, 1)), np.ones((3, 1, 1)))
 
 

@@ -218,7 +218,7 @@ def _tensorflow_function(classifier):
 
     engine, size = classifier.engine, classifier.image_size
     # Arrays become constants of the graph; of the engine's tensors tf2onnx would make inputs.
-    engine.mean, engine.deviation = engine.mean.numpy(), engine.deviation.numpy()
+    engine.mean, engine.std = engine.mean.numpy(), engine.std.numpy()
     images = tf.TensorSpec([None, 3, size, size], tf.uint8, "images")
     return tf.function(lambda images: {"logits": engine._logits(images, training=False)}, [images])
 
@@ -233,7 +233,7 @@ def _write_paddle(classifier, path):
             super().__init__()
             self.model = engine.model
             self.register_buffer("mean", engine.mean)
-            self.register_buffer("deviation", engine.deviation)
+            self.register_buffer("std", engine.std)
             self.logits = engine._logits
 
         def forward(self, images):

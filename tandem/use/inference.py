@@ -93,9 +93,9 @@ class Classifier(Predictor):
         size = self.metadata["config"]["data"]["image_size"]
         if settings.data.image_size != size:
             raise UserError(f"-o data.image_size={settings.data.image_size}: {self.path} was trained on {size} pixels")
-        self.settings = settings.model_copy(update={"ema_decay": None})  # the engine need not hold averages, too
+        self.settings = settings.without_ema()
         self.image_size, self.batch_size = size, settings.batch_size
-        self._preprocessing = arrays["preprocessing/mean"], arrays["preprocessing/deviation"]
+        self._preprocessing = arrays["preprocessing/mean"], arrays["preprocessing/std"]
         kept = {name.removeprefix("ema/"): array for name, array in arrays.items() if name.startswith("ema/")}
         self.weights = kept if averaged else {name: array for name, array in arrays.items() if "/" not in name}
 

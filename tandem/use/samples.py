@@ -23,13 +23,13 @@ def summary(data, settings):
         "folder": f"Images in {settings.data.directory}, cut square and resized to {size}x{size}",
     }[settings.data.source]
     counts = ", ".join(f"{len(split.labels):,} {name}" for name, split in _splits(data))
-    mean, deviation = normalization(data.train.images, "channel")
+    mean, std = normalization(data.train.images, "channel")
     lines = [origin, f"{len(data.class_names)} classes of images {size}x{size}: {counts}"]
-    for name, values in (("mean", mean), ("deviation", deviation)):
+    for name, values in (("mean", mean), ("std", std)):
         red, green, blue = values.ravel()
         lines.append(f"Training images, {name} of red, green, blue (0 to 255): {red:.2f}, {green:.2f}, {blue:.2f}")
     means = {
-        "channel": "by this mean and deviation",
+        "channel": "by this mean and std",
         "mean_image": "minus the mean image, by 255",
         "none": "by 255",
     }

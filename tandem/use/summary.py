@@ -8,7 +8,7 @@ from tandem.use import convert
 
 from rich.table import Table
 
-FIGURES = ("shape", "parameters", "multiply_adds")
+FIGURES = ("shape", "parameters", "macs")
 """What is compared."""
 
 
@@ -29,7 +29,7 @@ def summarize(network, overrides, workers, num_classes=None, warn=print):
     if num_classes is None and state is not None:
         num_classes = len(checkpoint.find(network, lambda line: None)[2]["class_names"])
     # Shapes are the same in every precision, but not every device has every precision.
-    values = {**settings.model_dump(mode="json"), "precision": "float32", "ema_decay": None}
+    values = {**settings.without_ema().model_dump(mode="json"), "precision": "float32"}
     return workers.ask("describe", settings=values, num_classes=num_classes or convert.count_classes(settings))
 
 
@@ -53,7 +53,7 @@ def to_table(descriptions, title):
     for framework in ("Paddle", "TensorFlow"):
         table.add_column(f"{framework}\noutput")
         table.add_column("\nparameters", justify="right")
-        table.add_column("\nmultiply-adds", justify="right")
+        table.add_column("\nMACs", justify="right")
     sides = [{row["name"]: row for row in descriptions[framework]} for framework in FRAMEWORKS]
     different = differing(descriptions)
     if different:
@@ -73,7 +73,7 @@ def verdict(descriptions):
     sums = {framework: totals(rows) for framework, rows in descriptions.items()}
     lines = [
         f"{framework}: {total['parameters']:,} parameters and {total['statistics']:,} numbers of statistics, "
-        f"{total['multiply_adds']:,} multiply-adds an image"
+        f"{total['macs']:,} MACs an image"
         for framework, total in sums.items()
     ]
     different = differing(descriptions)

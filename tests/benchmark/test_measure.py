@@ -100,7 +100,7 @@ def test_steps_take_time_and_memory(framework):
     if sys.platform == "linux":
         assert 1e6 < tandem["forward"]["peak_memory"] <= tandem["training"]["peak_memory"]
     # The first convolution alone: 3x3, 3 to 4 channels, at 8x8 places.
-    assert tandem["multiply_adds"] > 9 * 3 * 4 * 64
+    assert tandem["macs"] > 9 * 3 * 4 * 64
 
 
 def test_a_tandem_network_in_the_stock_loop_leaves_the_environment_alone():
@@ -144,7 +144,7 @@ def test_arithmetic_of_a_figure():
     figure = benchmark.figure(found, batch_size=32, operations=2 * 3 * 10**9)
     assert figure["seconds"] == [0.4, 0.5, 0.9]
     assert figure["mean_milliseconds"] == pytest.approx(600)
-    assert figure["deviation_milliseconds"] == pytest.approx(1000 * ((0.04 + 0.01 + 0.09) / 3) ** 0.5)
+    assert figure["std_milliseconds"] == pytest.approx(1000 * ((0.04 + 0.01 + 0.09) / 3) ** 0.5)
     assert figure["images_per_second"] == 64
     assert figure["gigaflops_per_second"] == pytest.approx(6 * 64)
     assert figure["peak_memory"] == 9
@@ -171,7 +171,7 @@ def measure(what, framework=None, settings=None, steps=0, precisions=()):
     if what != "tandem":
         return timed
     forward = {"seconds": [seconds[what] / 2] * steps, "peak_memory": 1e9}
-    return {"multiply_adds": 5 * 10**8, "forward": forward, "training": {**timed, "peak_memory": 2e9}}
+    return {"macs": 5 * 10**8, "forward": forward, "training": {**timed, "peak_memory": 2e9}}
 benchmark.measure = measure
 try:
     __main__.app(["benchmark", *sys.argv[1:]])

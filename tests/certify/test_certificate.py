@@ -89,9 +89,11 @@ def test_what_is_trained_is_what_was_certified(clean):
 
 
 def test_the_tricks_of_the_recipes_pass_too(workers):
-    """Averages, a phase of their own; mixup, label smoothing, a frozen convolution, biases with another rate."""
-    tricks = {"ema_decay": 0.9, "label_smoothing": 0.1, "whitening": True}
-    tricks["optimizer"] = TINY["optimizer"] | {"batch_norm_bias_factor": 7}
+    """EMA, a phase of its own; mixup, label smoothing, whitening, Dirac initialisation, parameter groups."""
+    tricks = {"evaluation": {"ema_decay": 0.9}, "label_smoothing": 0.1}
+    tricks["initial_weights"] = {"whitening": True, "dirac": True}
+    groups = {"first_convolution": {"learning_rate_factor": 0}, "batch_norm_bias": {"learning_rate_factor": 0.3}}
+    tricks["optimizer"] = TINY["optimizer"] | {"parameter_groups": groups}
     tricks["data"] = TINY["data"] | {"augmentation": {"mixup": 0.4}}
     found = certify("tiny", check_config(TINY | tricks, "test"), workers, steps=2)
     assert found.passed and found.first is None

@@ -127,7 +127,7 @@ def test_time_to_what_every_run_reached():
     assert found.values("seconds_to_target") == {"paddle": [20.0], "tensorflow": [5.0]}
 
 
-def test_figures_show_mean_and_deviation():
+def test_figures_show_mean_and_std():
     runs = [a_run("paddle", seed, [accuracy], 2.0) for seed, accuracy in ((0, 0.90), (1, 0.92))]
     runs += [a_run("tensorflow", seed, [0.5], 1.0) for seed in (0, 1)]
     rows = dict(comparison_report.rows(a_comparison(runs)))
@@ -190,7 +190,7 @@ def test_both_are_certified_trained_and_reported(compared):
         assert 0 < run["epochs"][0]["seconds"] < run["epochs"][1]["seconds"]
         assert run["figures"]["peak_memory"] > 1e8
     assert report["layers"]["paddle"] == report["layers"]["tensorflow"]
-    assert report["spread"]["test"]["paddle"] == {"mean": report["runs"][0]["figures"]["test"], "deviation": None}
+    assert report["spread"]["test"]["paddle"] == {"mean": report["runs"][0]["figures"]["test"], "std": None}
 
 
 def test_the_page_tells_how_to_do_it_again(compared):

@@ -86,8 +86,8 @@ def test_settings_are_frozen_and_described():
             {"schedule": {"name": "milestones", "at_epochs": [2, 1]}},
             "schedule.at_epochs: name each epoch once, in ascending order",
         ),
-        ({"ema_decay": 1}, "ema_decay: should be less than 1, not 1"),
-        ({"ema_decay": 0.4}, "ema_decay: should be greater than or equal to 0.5, not 0.4"),
+        ({"evaluation": {"ema_decay": 1}}, "evaluation.ema_decay: should be less than 1, not 1"),
+        ({"evaluation": {"ema_decay": 0.4}}, "evaluation.ema_decay: should be greater than or equal to 0.5, not 0.4"),
         ({"epochs": "ten"}, "epochs: should be a valid integer"),
         ({"epochs": None}, "epochs: should be a valid integer"),
         ({"schedule": {"name": "stepp"}}, "schedule.name: 'stepp' is unknown; use one of 'constant', 'step'"),
@@ -108,16 +108,24 @@ def test_settings_are_frozen_and_described():
         ),
         ({"network": {"name": "resnet_cifar", "widths": [1, 2]}}, "network.widths.2: missing; add it"),
         (
-            {"network": {"name": "resnet_cifar", "depth": 20, "bottleneck": True, "max_pool": True}},
-            "network: max_pool: its blocks have two convolutions; leave out bottleneck",
+            {"network": {"name": "resnet_fast"}, "data": {"image_size": 8}},
+            "my.yaml: data.image_size: this resnet_fast needs 9 pixels, not 8; set 9 or more",
         ),
         (
-            {"network": {"name": "resnet_cifar", "max_pool": True}, "data": {"image_size": 8}},
-            "my.yaml: data.image_size: this resnet_cifar needs 9 pixels, not 8; set 9 or more",
+            {"optimizer": {"parameter_groups": {"bias": {"learning_rate_factor": -1}}}},
+            "optimizer.parameter_groups.bias.learning_rate_factor: should be greater than or equal to 0, not -1",
         ),
         (
-            {"optimizer": {"batch_norm_bias_factor": 0}},
-            "optimizer.batch_norm_bias_factor: should be greater than 0, not 0",
+            {"optimizer": {"parameter_groups": {"biases": {}}}},
+            "optimizer.parameter_groups.biases: unknown key; did you mean bias?",
+        ),
+        (
+            {"ema_decay": 0.9, "optimizer": {"batch_norm_bias_factor": 64}},
+            "ema_decay is now evaluation.ema_decay, optimizer.batch_norm_bias_factor is now optimizer.parameter_groups",
+        ),
+        (
+            {"network": {"name": "resnet_cifar", "max_pool": False}},
+            "my.yaml: written for an earlier version of Tandem: network.max_pool is now network.name: resnet_fast",
         ),
         (
             {"network": {"name": "lenet5"}, "data": {"image_size": 28}},

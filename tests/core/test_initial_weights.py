@@ -1,6 +1,6 @@
 import hashlib
 
-from tandem.core.initial_weights import initial_state, passing_through, whitened
+from tandem.core.initial_weights import dirac, initial_state, whitened
 
 import numpy as np
 import pytest
@@ -68,7 +68,7 @@ def test_whitened_takes_patches_apart_and_makes_them_vary_alike():
 def test_the_first_filters_pass_channels_on(out_channels, in_channels, size):
     rng = np.random.default_rng(1)
     weight = rng.normal(size=(out_channels, in_channels, size, size)).astype(np.float32)
-    found = passing_through(weight)
+    found = dirac(weight)
     assert found.dtype == np.float32
     patch = rng.normal(size=(in_channels, size, size))
     outputs = np.tensordot(found, patch, 3)

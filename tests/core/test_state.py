@@ -1,3 +1,4 @@
+from tandem.config.schema import Optimizer, ParameterGroups
 from tandem.core import state
 from tandem.core.errors import UserError
 
@@ -29,8 +30,30 @@ def test_differences_are_listed(changes, expected):
         state.check(arrays(**changes), SHAPES, "x")
 
 
-def test_the_first_convolution_is_found_or_missed():
-    convolutions = {"b.weight": (8, 3, 5, 5), "c.weight": (8, 8, 3, 3)}
-    assert state.first_convolution({**SHAPES, **convolutions}) == "b.weight"
-    with pytest.raises(UserError, match="whitening: the network has no convolution"):
-        state.first_convolution(SHAPES)
+PARAMETERS = {
+    "fc.weight": (2, 3),
+    "fc.bias": (3,),
+    "first.weight": (8, 3, 5, 5),
+    "first.bias": (8,),
+    "second.weight": (8, 8, 3, 3),
+    "bn.weight": (8,),
+    "bn.bias": (8,),
+    "act.slope": (8,),
+}
+STATE = PARAMETERS | {"bn.running_mean": (8,), "bn.running_var": (8,)}
+STATE |= {f"velocity/{name}": shape for name, shape in PARAMETERS.items()}
+STATE |= {f"ema/{name}": shape for name, shape in STATE.items() if "/" not in name}
+
+
+def test_kinds_of_parameters():
+    assert [state.kind(name, STATE) for name in PARAMETERS] == [
+        *("dense", "bias", "first_convolution", "bias", "convolution", "batch_norm_scale", "batch_norm_bias", None)
+    ]
+    assert state.first_convolution({"fc.weight": (2, 3)}) is None
+
+
+def test_grouped_parameters_have_their_own_rate_and_decay():
+    groups = ParameterGroups(bias={"weight_decay": 0}, batch_norm_scale={"learning_rate_factor": 0.5})
+    found = state.grouped(Optimizer(weight_decay=0.25, parameter_groups=groups), STATE)
+    assert found == {"fc.bias": (1, 0), "first.bias": (1, 0), "bn.weight": (0.5, 0.25)}
+    assert state.grouped(Optimizer(), STATE) == {}

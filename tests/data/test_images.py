@@ -10,28 +10,28 @@ from PIL import Image
 
 def test_normalization_per_channel():
     images = synthetic(2100, 6).images  # more than one part
-    mean, deviation = normalization(images, "channel")
-    assert mean.dtype == deviation.dtype == np.float64 and mean.shape == deviation.shape == (3, 1, 1)
+    mean, std = normalization(images, "channel")
+    assert mean.dtype == std.dtype == np.float64 and mean.shape == std.shape == (3, 1, 1)
     np.testing.assert_allclose(mean[:, 0, 0], images.mean(axis=(0, 2, 3)), rtol=1e-14)
-    np.testing.assert_allclose(deviation[:, 0, 0], images.std(axis=(0, 2, 3)), rtol=1e-12)
+    np.testing.assert_allclose(std[:, 0, 0], images.std(axis=(0, 2, 3)), rtol=1e-12)
     backwards = normalization(images[::-1], "channel")
-    assert (mean == backwards[0]).all() and (deviation == backwards[1]).all()
+    assert (mean == backwards[0]).all() and (std == backwards[1]).all()
 
 
 def test_normalization_of_a_constant_channel_divides_by_one():
     images = synthetic(10, 4).images.copy()
     images[:, 1] = 77
-    mean, deviation = normalization(images, "channel")
-    assert mean[1, 0, 0] == 77 and deviation[1, 0, 0] == 1 and deviation[0, 0, 0] > 1
+    mean, std = normalization(images, "channel")
+    assert mean[1, 0, 0] == 77 and std[1, 0, 0] == 1 and std[0, 0, 0] > 1
 
 
 def test_normalization_by_the_mean_image_or_none():
     images = synthetic(7, 4).images
-    mean, deviation = normalization(images, "mean_image")
+    mean, std = normalization(images, "mean_image")
     np.testing.assert_array_equal(mean, images.astype(np.int64).sum(axis=0) / 7)
-    assert mean.shape == (3, 4, 4) and deviation.tolist() == [[[255.0]]] * 3
-    mean, deviation = normalization(images, "none")
-    assert mean.tolist() == [[[0.0]]] * 3 and deviation.tolist() == [[[255.0]]] * 3
+    assert mean.shape == (3, 4, 4) and std.tolist() == [[[255.0]]] * 3
+    mean, std = normalization(images, "none")
+    assert mean.tolist() == [[[0.0]]] * 3 and std.tolist() == [[[255.0]]] * 3
     with fails("data.normalization: 'median'"):
         normalization(images, "median")
 

@@ -20,7 +20,7 @@ from tandem.frameworks.base import load_engine
 
 STEPS, SIZE, CLASSES = 4, 13, 7
 LEARNING_RATES = (0.1, 0.05, 0.2, 0.01)
-TRICKS = {"ema_decay": 0.9, "data": {"image_size": SIZE, "augmentation": {"mixup": 0.4}}}
+TRICKS = {"evaluation": {"ema_decay": 0.9}, "data": {"image_size": SIZE, "augmentation": {"mixup": 0.4}}}
 
 
 def settings(**changes):
@@ -50,8 +50,8 @@ def mixed(batch, weight=0.75):
 
 
 def make(engine, **changes):
-    mean, deviation = np.array([120.0, 110, 100]), np.array([60.0, 70, 80])
-    return engine.Engine(settings(**changes), CLASSES, mean.reshape(3, 1, 1), deviation.reshape(3, 1, 1))
+    mean, std = np.array([120.0, 110, 100]), np.array([60.0, 70, 80])
+    return engine.Engine(settings(**changes), CLASSES, mean.reshape(3, 1, 1), std.reshape(3, 1, 1))
 
 
 def lock_step(engine, framework, folder):

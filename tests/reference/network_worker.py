@@ -93,8 +93,8 @@ def run(engine, framework, folder, case):
     """Evaluate, take one step and look at everything."""
     checked = settings(case)
     channels = (3, 1, 1)
-    mean, deviation = np.array([120.0, 110, 100]).reshape(channels), np.array([60.0, 70, 80]).reshape(channels)
-    twin = engine.Engine(checked, CLASSES, mean, deviation)
+    mean, std = np.array([120.0, 110, 100]).reshape(channels), np.array([60.0, 70, 80]).reshape(channels)
+    twin = engine.Engine(checked, CLASSES, mean, std)
     start = unsettled(twin.state())
     twin.load_state(start, "test")
     evaluated = twin.trace_evaluation(batch(case["image_size"]))

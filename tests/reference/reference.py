@@ -307,24 +307,24 @@ def resnet_cifar(count, bottleneck):
     return sequential(("first", conv_bn(1, 1)), *stages, ("pool", global_average_pool), ("fc", dense))
 
 
-def resnet_max_pool(count):
+def resnet_fast(blocks):
     """Jordan 2024, arXiv:2404.00498, section 3: patches of 2x2, and convolution, max pool, convolution.
 
     Beside each second convolution is an identity shortcut here, which airbench94 has not; and an eighth of the logits
     is taken, where it takes a ninth.
 
     Args:
-        count: blocks in each of the three stages; the first of them pools.
+        blocks: in each of the three stages; the first of them pools.
     """
 
     def block(pooled):
         body = conv_bn(1, 1, activated=False)
         return sequential(("conv1", conv_bn(1, 1, pooled=pooled)), ("conv2", residual(body, None)))
 
-    stage = sequential(*((f"block{index}", block(index == 1)) for index in range(1, count + 1)))
-    first = sequential(("conv", conv2d(1, 0)), ("relu", relu))
+    stage = sequential(*((f"block{index}", block(index == 1)) for index in range(1, blocks + 1)))
+    stem = sequential(("conv", conv2d(1, 0)), ("relu", relu))
     stages = ((f"stage{index}", stage) for index in (1, 2, 3))
-    return sequential(("first", first), *stages, ("pool", global_max_pool), ("fc", dense), ("scale", scale(0.125)))
+    return sequential(("stem", stem), *stages, ("pool", global_max_pool), ("fc", dense), ("scale", scale(0.125)))
 
 
 def alexnet(stride, padding):

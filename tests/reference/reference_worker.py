@@ -22,6 +22,18 @@ IMAGES, CLASSES, LEARNING_RATE, STEP = 5, 7, 0.05, 3
 MEAN, DEVIATION = np.array([120.0, 110, 100]).reshape(3, 1, 1), np.array([60.0, 70, 80]).reshape(3, 1, 1)
 
 SE_RESNEXT = {"num_block": 2, "depth": 3, "cardinality": 2, "out_dims": [8, 16], "reduction_ratio": 2}
+FROZEN = {
+    "nesterov": True,
+    "weight_decay": 0.01,
+    "parameter_groups": {"first_convolution": {"learning_rate_factor": 0}},
+}
+GROUPS = {
+    "batch_norm_scale": {"learning_rate_factor": 0},
+    "batch_norm_bias": {"learning_rate_factor": 0.3, "weight_decay": 0.02},
+    "convolution": {"weight_decay": 0.03},
+    "dense": {"learning_rate_factor": 2},
+    "bias": {"weight_decay": 0},
+}
 RESNET = {"name": "resnet_cifar", "widths": [4, 6, 8]}
 NETWORKS = {
     "se_resnext": {"network": {"name": "se_resnext"} | SE_RESNEXT, "data": {"image_size": 13}},
@@ -30,11 +42,11 @@ NETWORKS = {
         "data": {"image_size": 25},
         "optimizer": {"nesterov": False, "weight_decay": 0.01},
     },
-    "resnet": {"network": RESNET | {"depth": 14}, "data": {"image_size": 9}, "whitening": True},
-    "resnet_max_pool": {
-        "network": RESNET | {"depth": 14, "max_pool": True},
+    "resnet": {"network": RESNET | {"depth": 14}, "data": {"image_size": 9}, "optimizer": FROZEN},
+    "resnet_fast": {
+        "network": {"name": "resnet_fast", "blocks": 2, "widths": [4, 6, 8]},
         "data": {"image_size": 17},
-        "optimizer": {"nesterov": True, "weight_decay": 0.01, "batch_norm_bias_factor": 3},
+        "optimizer": {"nesterov": True, "weight_decay": 0.01, "parameter_groups": GROUPS},
     },
     "resnet_bottleneck": {"network": RESNET | {"depth": 11, "bottleneck": True}, "data": {"image_size": 9}},
     "lenet5": {"network": {"name": "lenet5"}},

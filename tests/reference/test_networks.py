@@ -22,7 +22,7 @@ PHASES = ("evaluation/", "output/", "logits", "loss", "gradient/", "after/veloci
 SMALL = {
     "resnet8_one_width": ({"name": "resnet_cifar", "depth": 8, "widths": [8, 8, 8]}, 16),
     "resnet14_odd": ({"name": "resnet_cifar", "depth": 14, "widths": [3, 5, 8]}, 13),
-    "resnet14_max_pool": ({"name": "resnet_cifar", "depth": 14, "widths": [3, 5, 8], "max_pool": True}, 13),
+    "resnet_fast_odd": ({"name": "resnet_fast", "blocks": 2, "widths": [3, 5, 8]}, 13),
     "resnet11_bottleneck": ({"name": "resnet_cifar", "depth": 11, "widths": [4, 8, 16], "bottleneck": True}, 13),
 }
 
@@ -36,7 +36,7 @@ def of_yaml(path):
 CASES = {**SMALL, **{path.stem: of_yaml(path) for path in sorted(ROOT.glob("configs/*.yaml"))}}
 # Keras traces a Sequential anew for each layer as it loads: VGG takes 15 s, and has no layer that those here lack but
 # BatchNorm1D, which is saved by itself.
-SAVED = ("resnet14_odd", "resnet14_max_pool", "resnet11_bottleneck", "alexnet", "lenet5", "simple_cnn", "quickstart")
+SAVED = ("resnet14_odd", "resnet_fast_odd", "resnet11_bottleneck", "alexnet", "lenet5", "simple_cnn", "quickstart")
 
 
 class Workers:

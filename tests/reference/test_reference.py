@@ -53,7 +53,7 @@ REFERENCES = {
         ("fc4", ref.dense),
     ),
     "resnet": ref.resnet_cifar(2, bottleneck=False),
-    "resnet_max_pool": ref.resnet_max_pool(2),
+    "resnet_fast": ref.resnet_fast(2),
     "resnet_bottleneck": ref.resnet_cifar(1, bottleneck=True),
     "lenet5": ref.lenet(["fc3", "fc4", "fc5"]),
     "simple_cnn": ref.lenet(["fc3", "fc4"]),
@@ -180,22 +180,24 @@ def slope(name, weights, unit, distance):
 def test_the_update_is_the_papers(folder, framework, name):
     before, after = state_of(shapes(folder, framework, name)), arrays(folder, framework, name, "after")
     optimizer = settings(name).optimizer
-    frozen = {"first.conv.weight"} if settings(name).whitening else set()
-    faster, factor = set(), optimizer.batch_norm_bias_factor
-    if factor is not None:
-        norms = {key.removesuffix(".running_mean") for key in before if key.endswith(".running_mean")}
-        frozen |= {f"{norm}.weight" for norm in norms}
-        faster = {f"{norm}.bias" for norm in norms}
-        assert len(faster) == 12
+    norms = {key.removesuffix(".running_mean") for key in before if key.endswith(".running_mean")}
+    groups = {}  # those of reference_worker.py
+    if name == "resnet":
+        groups = {"first.conv.weight": (0, 0.01)}
+    elif name == "resnet_fast":
+        groups = {f"{norm}.weight": (0, 0.01) for norm in norms} | {f"{norm}.bias": (0.3, 0.02) for norm in norms}
+        groups |= {key: (1, 0.03) for key in before if key.startswith("stage") and key.endswith("conv.weight")}
+        groups |= {"fc.weight": (2, 0.01), "fc.bias": (1, 0), "stem.conv.bias": (1, 0)}
+        assert len(norms) == 12 and len(groups) == 39
     for key, gradient in gradients_of(arrays(folder, framework, name, "training")).items():
-        multiple = factor if key in faster else 1
+        factor, weight_decay = groups.get(key, (1, optimizer.weight_decay))
         weight, velocity = ref.momentum_step(
             before[key],
             before[f"velocity/{key}"],
             gradient,
-            LEARNING_RATE * multiple if key not in frozen else 0,
+            LEARNING_RATE * float(np.float32(factor)),
             optimizer.momentum,
-            np.float32(optimizer.weight_decay / multiple),
+            np.float32(weight_decay),
             optimizer.nesterov,
         )
         assert error(after[key], weight) < 1e-13, key

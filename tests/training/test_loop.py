@@ -13,7 +13,7 @@ import data_utils
 from tandem.config import schedules
 from tandem.config.load import check_config, load_config
 from tandem.core.errors import UserError
-from tandem.core.initial_weights import passing_through, whitened
+from tandem.core.initial_weights import dirac, whitened
 from tandem.data.images import Dataset
 from tandem.training import checkpoint
 from tandem.training import loop as training
@@ -35,18 +35,18 @@ class Engine:
     record = {"version": "0"}  # noqa: RUF012
     after_step = staticmethod(lambda step: None)
 
-    def __init__(self, config, num_classes, mean, deviation):
-        self.mean, self.deviation, self.momentum = mean, deviation, config.optimizer.momentum
+    def __init__(self, config, num_classes, mean, std):
+        self.mean, self.std, self.momentum = mean, std, config.optimizer.momentum
         self.arrays = {"fc.weight": np.zeros((3 * 8 * 8, num_classes))}
         self.arrays["velocity/fc.weight"] = np.zeros_like(self.arrays["fc.weight"])
-        self.decay = config.ema_decay
+        self.decay = config.evaluation.ema_decay
         if self.decay is not None:
             self.arrays["ema/fc.weight"] = self.arrays["fc.weight"]
         self.steps = 0
         self.asked = []  # (learning rate, step) of each call
 
     def _losses(self, batch):
-        x = ((batch.images - self.mean) / self.deviation).reshape(len(batch.labels), -1)
+        x = ((batch.images - self.mean) / self.std).reshape(len(batch.labels), -1)
         logits = x @ self.arrays["fc.weight"]
         p = np.exp(logits - logits.max(1, keepdims=True))
         p /= p.sum(1, keepdims=True)
@@ -115,8 +115,7 @@ def settings_of(**changes):
         "data": {"augmentation": {"crop_padding": 1}},
         "epochs": 3,
         "batch_size": 16,  # five batches of 70 images
-        "ema_decay": 0.9,
-        "flip_tta": True,
+        "evaluation": {"ema_decay": 0.9, "flip_tta": True},
         "log_period": 2,
         "checkpoints": {"keep": 2, "every_minutes": 1e-9},
     }
@@ -159,11 +158,11 @@ def test_kernels_begin_as_the_settings_say(tmp_path, monkeypatch, whitening):
             self.arrays = {**drawn, **others, **{f"ema/{name}": array for name, array in drawn.items()}}
 
     monkeypatch.setattr(sys.modules["tandem.frameworks.numpy.engine"], "Engine", Convolutional)
-    run = Run(settings_of(identity_kernels=True, whitening=whitening), "numpy", tmp_path)
-    expected = {**drawn, "conv.weight": passing_through(drawn["conv.weight"])}
-    expected["first.weight"] = passing_through(drawn["first.weight"])
+    run = Run(settings_of(initial_weights={"dirac": True, "whitening": whitening}), "numpy", tmp_path)
+    expected = {**drawn, "conv.weight": dirac(drawn["conv.weight"])}
+    expected["first.weight"] = dirac(drawn["first.weight"])
     if whitening:
-        images = (run.data.train.images - run.mean) / run.deviation
+        images = (run.data.train.images - run.mean) / run.std
         expected["first.weight"] = whitened(drawn["first.weight"], images)
     expected |= {f"ema/{name}": array for name, array in expected.items()}
     assert run.engine.arrays.keys() == {**expected, **others}.keys()
@@ -290,7 +289,7 @@ def test_averages_and_mirror_images_are_tested_apart(tmp_path):
 def test_only_every_so_many_epochs_are_tested_and_the_last_one(tmp_path, monkeypatch):
     data = training.load_dataset(None, 0)
     monkeypatch.setattr(training, "load_dataset", lambda *_: data._replace(validation=data.test))
-    run, _ = train(tmp_path, test_period=3, epochs=4)
+    run, _ = train(tmp_path, evaluation={"period": 3, "ema_decay": 0.9}, epochs=4)
     records = [record for record in read_metrics(tmp_path / "metrics.jsonl") if record["kind"] == "epoch"]
     assert all("train" in record for record in records)
     for part in ("test", "test_ema", "validation"):
@@ -313,16 +312,16 @@ def test_the_console_says_what_was_tested(tmp_path, capsys):
 
 
 def test_a_plain_run_tests_only_its_weights(tmp_path):
-    train(tmp_path, ema_decay=None, flip_tta=False)
+    train(tmp_path, evaluation={})
     assert "test" in (last := read_metrics(tmp_path / "metrics.jsonl")[-1])
     assert not {"test_flip", "test_ema", "test_ema_flip"} & last.keys()
 
 
 def test_a_checkpoint_from_before_a_setting_was_known_is_resumed(tmp_path):
-    train(tmp_path, epochs=1, ema_decay=None)
+    train(tmp_path, epochs=1, evaluation={})
     path, arrays, metadata = checkpoint.newest(tmp_path / "checkpoints", print)
-    del metadata["config"]["ema_decay"]
-    assert Run(settings_of(ema_decay=None), "numpy", tmp_path, (path, arrays, metadata)).train()
+    del metadata["config"]["evaluation"]
+    assert Run(settings_of(evaluation={}), "numpy", tmp_path, (path, arrays, metadata)).train()
 
 
 def test_events_say_what_the_metrics_say(tmp_path):
@@ -376,7 +375,7 @@ def test_a_loss_that_is_not_finite_is_an_error_that_keeps_checkpoints(tmp_path):
         ({"batch_size": 15}, "was made with batch_size: 16, not 15"),  # as many steps an epoch
         ({"seed": 1}, "was made with seed: 0, not 1"),
         ({"data": {"validation_fraction": 0.2}}, r"was made with data\.validation_fraction: 0\.0, not 0\.2"),
-        ({"ema_decay": None}, r"was made with ema_decay: 0\.8999999761581421, not None"),
+        ({"evaluation": {}}, r"was made with evaluation\.ema_decay: 0\.9, not None"),
         ({"data": {"normalization": "none"}}, r"was made with data\.normalization: channel, not none"),
     ],
 )

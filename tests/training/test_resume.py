@@ -21,14 +21,13 @@ SCRIPTS = {"paddle": "se_resnext_fluid.py", "tensorflow": "se_resnext_tensorflow
 TINY = """
 network: {name: se_resnext, num_block: 1, depth: 3, cardinality: 2, out_dims: [8, 16], reduction_ratio: 2}
 data: {source: digits, image_size: 16, augmentation: {mixup: 0.4}}
-optimizer: {nesterov: true}
+optimizer: {nesterov: true, parameter_groups: {first_convolution: {learning_rate_factor: 0}}}
 schedule: {name: cosine}
 epochs: 2
 batch_size: 128   # 12 steps an epoch
 log_period: 5
-ema_decay: 0.9
-flip_tta: true
-whitening: true
+evaluation: {ema_decay: 0.9, flip_tta: true}
+initial_weights: {whitening: true}
 checkpoints: {every_minutes: 1.0e-9}
 """
 
@@ -76,10 +75,10 @@ def test_the_first_convolution_is_whitened_and_stays(whole, config):
     weights = checkpoint.newest(whole[1] / "checkpoints", print)[1]
     settings = load_config(config)
     images = load_dataset(settings.data, settings.seed).train.images
-    mean, deviation = normalization(images, settings.data.normalization)
+    mean, std = normalization(images, settings.data.normalization)
     name = "features.first.conv.weight"
     start = initial_state({name: weights[name].shape}, settings.seed)[name]
-    expected = whitened(start, (images - mean) / deviation)
+    expected = whitened(start, (images - mean) / std)
     assert (weights[name] == expected).all() and (expected != start).any()
     assert np.abs(weights[f"ema/{name}"] - expected).max() < 1e-6
 

@@ -7,6 +7,7 @@ import zipfile
 
 from tandem.config import networks
 from tandem.config.load import check_config, save_config
+from tandem.config.schema import Evaluation
 from tandem.core import files
 from tandem.core.errors import UserError
 from tandem.core.files import ROOT
@@ -210,7 +211,7 @@ def test_a_run_goes_on_from_a_converted_checkpoint(made, run_in, tmp_path, frame
 
 
 def test_a_run_in_float16_finds_its_loss_scale_and_one_with_averages_finds_them(made, run_in, tmp_path):
-    settings = settings_of("float16").model_copy(update={"ema_decay": 0.5})
+    settings = settings_of("float16").model_copy(update={"evaluation": Evaluation(ema_decay=0.5)})
     save_config(settings, tmp_path / "config.yaml")
     target = tmp_path / "x.safetensors"
     convert.convert(made["float32"] / "p.pdparams", target, tmp_path / "config.yaml")

@@ -30,7 +30,7 @@ VALUES = {
     "data": {"source": "digits", "image_size": 16, "augmentation": {"crop_padding": 1, "flip": False}},
     "schedule": {"name": "constant"},
     "epochs": 1,
-    "ema_decay": 0.9,
+    "evaluation": {"ema_decay": 0.9},
     "threads": 2,
 }
 IMAGES = np.random.default_rng(0).integers(0, 256, (7, 3, 16, 16), dtype=np.uint8)
@@ -46,11 +46,11 @@ def make(path):
     """A checkpoint of any weights; the averages are others."""
     from tandem.frameworks.paddle.engine import Engine
 
-    mean, deviation = np.full((3, 1, 1), 120.0), np.full((3, 1, 1), 60.0)
-    state = Engine(check_config(VALUES, "test"), len(NAMES), mean, deviation).state()
+    mean, std = np.full((3, 1, 1), 120.0), np.full((3, 1, 1), 60.0)
+    state = Engine(check_config(VALUES, "test"), len(NAMES), mean, std).state()
     random = np.random.default_rng(1)
     arrays = {name: array + 0.2 * random.random(array.shape, np.float32) for name, array in state.items()}
-    arrays |= {"preprocessing/mean": mean, "preprocessing/deviation": deviation}
+    arrays |= {"preprocessing/mean": mean, "preprocessing/std": std}
     checkpoint.write(path, arrays, {"config": VALUES, "framework": "paddle", "class_names": NAMES, "metrics": None})
 
 

@@ -34,8 +34,7 @@ VALUES = {
     "epochs": 2,
     "batch_size": 48,
     "label_smoothing": 0.1,
-    "ema_decay": 0.9,
-    "flip_tta": True,
+    "evaluation": {"ema_decay": 0.9, "flip_tta": True},
     "threads": 1,
 }
 

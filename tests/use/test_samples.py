@@ -34,7 +34,7 @@ def test_digits(monkeypatch, capsys, tmp_path):
         assert rows[label] == [str(label)] * 2 + [str((split.labels == label).sum()) for split in splits]
     assert rows[-1] == ["", "total", *(f"{len(split.labels):,}" for split in splits)]
     pixels = data.train.images.astype(float)
-    for name, value in (("mean", pixels.mean()), ("deviation", pixels.std())):
+    for name, value in (("mean", pixels.mean()), ("std", pixels.std())):
         assert f"{name} of red, green, blue (0 to 255): {value:.2f}, {value:.2f}, {value:.2f}" in said
     counts = f"{len(data.train.labels):,} train, {len(data.validation.labels)} validation, {len(data.test.labels)} test"
     assert f"10 classes of images 32x32: {counts}" in said

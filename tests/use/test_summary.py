@@ -10,7 +10,7 @@ from tandem.use import summary
 
 import pytest
 
-# By hand. A convolution: out * (in * side^2 + 1) parameters, out * in * side^2 multiply-adds at each place of its
+# By hand. A convolution: out * (in * side^2 + 1) parameters, out * in * side^2 MACs at each place of its
 # output; a dense layer: in * out, and out more parameters.
 LENET5 = {
     "conv1": ([6, 28, 28], 6 * (3 * 25 + 1), 6 * 3 * 25 * 28 * 28),
@@ -63,9 +63,9 @@ def workers():
 def test_lenet5_by_hand(workers):
     found = summary.summarize("lenet5", (), workers)
     for rows in found.values():
-        assert {row["name"]: (row["shape"], row["parameters"], row["multiply_adds"]) for row in rows} == LENET5
+        assert {row["name"]: (row["shape"], row["parameters"], row["macs"]) for row in rows} == LENET5
         assert [row["name"] for row in rows] == list(LENET5)
-        assert totals(rows) == {"parameters": 62_006, "statistics": 0, "multiply_adds": 651_720}
+        assert totals(rows) == {"parameters": 62_006, "statistics": 0, "macs": 651_720}
     assert summary.differing(found) == []
     table = summary.to_table(found, "lenet5")
     assert table.row_count == len(LENET5) + 1
@@ -81,11 +81,11 @@ def test_rows_that_differ(workers, tmp_path):
     rows = {framework: {row["name"]: row for row in rows} for framework, rows in found.items()}
     for framework, groups in (("paddle", 2), ("tensorflow", 4)):
         assert rows[framework]["conv1"]["shape"] == [4, 5, 5]
-        assert rows[framework]["conv1"]["multiply_adds"] == 4 * 3 * 9 * 25
-        norm = {"shape": [4, 5, 5], "parameters": 8, "statistics": 8, "multiply_adds": 0}
+        assert rows[framework]["conv1"]["macs"] == 4 * 3 * 9 * 25
+        norm = {"shape": [4, 5, 5], "parameters": 8, "statistics": 8, "macs": 0}
         assert rows[framework]["bn1"] == {"name": "bn1", **norm}
         assert rows[framework]["group2"]["parameters"] == 8 * 4 // groups * 9
-        assert rows[framework]["group2"]["multiply_adds"] == 8 * 4 // groups * 9 * 25
+        assert rows[framework]["group2"]["macs"] == 8 * 4 // groups * 9 * 25
         assert rows[framework]["fc"]["shape"] == [3]
     assert summary.differing(found) == ["group2", "mine", "its"]
     table = summary.to_table(found, "odd")
@@ -101,7 +101,7 @@ def test_a_checkpoint_says_how_many_classes(workers, tmp_path):
         "schedule": {"name": "constant"},
         "epochs": 1,
         "precision": "bfloat16",
-        "ema_decay": 0.9,
+        "evaluation": {"ema_decay": 0.9},
     }
     metadata = {"config": check_config(values, "test").model_dump(mode="json"), "class_names": list("abcd")}
     checkpoint.write(tmp_path / "x.safetensors", {}, metadata)

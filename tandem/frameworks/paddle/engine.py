@@ -8,7 +8,7 @@ from tandem.config import networks
 from tandem.core import dropout, state
 from tandem.core.errors import UserError
 from tandem.core.initial_weights import initial_state
-from tandem.frameworks import environment
+from tandem.frameworks import base, environment
 from tandem.frameworks.base import GROWTH_STEPS, INITIAL_SCALE
 from tandem.frameworks.environment import cpu_threads
 from tandem.frameworks.paddle.kernels import set_threads
@@ -75,28 +75,18 @@ def configure(config):
     return record
 
 
-class Engine:
-    """A network in Paddle with its optimizer.
+class Engine(base.Engine):
+    """A network in Paddle with its optimizer. The contract is that of frameworks/base.py."""
 
-    Args:
-        config: a `tandem.config.schema.Config`.
-        num_classes: length of the logits.
-        mean, deviation: what images (0 to 255) are normalised with; broadcast against [N, 3, H, W].
-
-    Attributes:
-        model: the paddle.nn.Layer.
-        record: the device settings in force.
-    """
-
-    def __init__(self, config, num_classes, mean, deviation):
+    def __init__(self, config, num_classes, mean, std):
         self.record = configure(config)
         self.seed = config.seed
         self.label_smoothing = config.label_smoothing
-        self.ema_decay = config.ema_decay
+        self.ema_decay = config.evaluation.ema_decay
         self.num_classes = num_classes
         self.dtype = paddle.get_default_dtype()
         self.mean = paddle.to_tensor(mean, dtype=self.dtype)
-        self.deviation = paddle.to_tensor(deviation, dtype=self.dtype)
+        self.std = paddle.to_tensor(std, dtype=self.dtype)
 
         self.model = networks.build(config.network, "paddle", num_classes)
         self.dropouts = {name: layer for name, layer in self._layers() if isinstance(layer, Dropout)}
@@ -134,7 +124,7 @@ class Engine:
             self.averages = {name: variable.detach().clone() for name, variable in self._model_variables().items()}
 
         self.shapes = {name: tuple(variable.shape) for name, variable in self._variables().items()}
-        for name, (factor, weight_decay) in state.exceptions(config, self.shapes).items():
+        for name, (factor, weight_decay) in state.grouped(config.optimizer, self.shapes).items():
             parameter = self._model_variables()[name]
             parameter.optimize_attr["learning_rate"] = factor  # what the optimizer multiplies its own with
             parameter.regularizer = paddle.regularizer.L2Decay(weight_decay)  # which takes the place of the optimizer's
@@ -143,35 +133,26 @@ class Engine:
         self.load_state({**self.state(), **weights, **averages}, "initial weights")
 
     def train_step(self, batch, learning_rate, step):
-        """One step on `batch`. Returns float64 [3], maybe not computed yet: sum of losses, hits, hits in the top 5.
-
-        d = g + weight_decay*w; v = momentum*v + d; w -= learning_rate*v, with Nesterov learning_rate*(d + momentum*v).
-        For some parameters with another learning rate and weight decay: see `tandem.core.state.exceptions`.
-        With `ema_decay` then e = ema_decay*e + (1 - ema_decay)*w, also of statistics; e is w at first.
-        `step` numbers the steps of a run: it decides the dropout masks. With mixup a hit is one of the heavier label.
-        """
+        """One training step; returns its sums."""
         metrics = self._backward(batch, step)[2]
         self._update(learning_rate)
         return metrics
 
     def evaluate(self, batch, flip=False):
-        """The same sums as `train_step`, in evaluation mode and with nothing changed.
-
-        With `flip` those of the mean of the logits of each image and of its mirror image.
-        """
+        """The sums of `batch` in evaluation mode."""
         self.model.eval()
         with paddle.no_grad(), paddle.amp.auto_cast(**self.amp):
             return self._flipped_sums(batch) if flip else self._losses(batch)[2]
 
     def predict(self, images):
-        """The logits of `images`, uint8 [B, 3, H, W], in evaluation mode, as a NumPy array."""
+        """The logits of `images` in evaluation mode."""
         self.model.eval()
         with paddle.no_grad(), paddle.amp.auto_cast(**self.amp):
             return self._logits(paddle.to_tensor(images)).numpy()
 
     @contextlib.contextmanager
     def averaged(self):
-        """In it, weights and statistics are their averages; afterwards they are what they were, to the bit."""
+        """In it, weights and statistics are their EMA."""
         variables = self._model_variables()
         kept = {name: variable.detach().clone() for name, variable in variables.items()}
         try:
@@ -181,12 +162,7 @@ class Engine:
             _assign(variables, kept)
 
     def trace(self, batch, learning_rate, step):
-        """`train_step`, and what it computed, as NumPy arrays in the order in which they were computed.
-
-        Returns:
-            A dict: `output/<layer>` of each named layer, images channel first; `logits`; `loss`, the mean over the
-            batch; `gradient/<parameter>`, without weight decay.
-        """
+        """A training step, and all that it computed."""
         with self._recorded() as outputs:
             logits, losses, _ = self._backward(batch, step)
         gradients = {
@@ -198,7 +174,7 @@ class Engine:
         return {**outputs, "logits": logits.numpy(), "loss": losses.mean().numpy(), **gradients}
 
     def trace_evaluation(self, batch):
-        """The `output/<layer>`, `logits` and `loss` of `trace` in evaluation mode, with nothing changed."""
+        """All that evaluation computes."""
         self.model.eval()  # it stays in training mode otherwise
         with self._recorded() as outputs, paddle.no_grad(), paddle.amp.auto_cast(**self.amp):
             logits, losses, _ = self._losses(batch)
@@ -209,13 +185,13 @@ class Engine:
         return {name: type(layer).__name__ for name, layer in self._layers()}
 
     def peak_memory(self):
-        """The most memory taken so far, in bytes: the GPU's, or on a CPU the process's; None where nothing tells."""
+        """The most memory taken so far, in bytes."""
         if self.record["device"] == "gpu":
             return paddle.device.cuda.max_memory_allocated()
         return environment.peak_memory()
 
     def state(self):
-        """All weights, statistics, velocities and averages by canonical name (core/state.py), as NumPy arrays."""
+        """All weights, statistics, velocities and EMA by canonical name."""
         arrays = {name: variable.numpy() for name, variable in self._variables().items()}
         if self.scaler is not None:
             scaler = self.scaler.state_dict()
@@ -224,11 +200,7 @@ class Engine:
         return arrays
 
     def load_state(self, arrays, origin):
-        """Set everything that `state` gives. `origin` says in errors where the arrays are from.
-
-        Raises:
-            UserError: a name is missing or left over, or a shape differs.
-        """
+        """Set everything that `state` gives."""
         scale = {"loss_scale/scale": (), "loss_scale/good_steps": ()} if self.scaler is not None else {}
         state.check(arrays, {**self.shapes, **scale}, origin)
         for name, variable in self._variables().items():
@@ -263,7 +235,7 @@ class Engine:
             self._average()
 
     def _average(self):
-        """See `train_step`."""
+        """See `Engine.train_step` in frameworks/base.py."""
         now = self._model_variables()
         with paddle.no_grad():
             means = {name: self.ema_decay * e + (1 - self.ema_decay) * now[name] for name, e in self.averages.items()}
@@ -292,7 +264,7 @@ class Engine:
         return self._sums(logits, self._cross_entropy(logits, labels), labels)
 
     def _logits(self, images):
-        images = (images.astype(self.dtype) - self.mean) / self.deviation
+        images = (images.astype(self.dtype) - self.mean) / self.std
         return self.model(images).astype(self.dtype)
 
     def _cross_entropy(self, logits, labels):
@@ -303,7 +275,7 @@ class Engine:
         return losses
 
     def _sums(self, logits, losses, labels):
-        """See `train_step`."""
+        """See `Engine.train_step` in frameworks/base.py."""
         # How many logits the right one does not beat; of equals the first wins, and NaN beats nothing.
         classes, index = paddle.arange(self.num_classes), labels.unsqueeze(1)
         right = paddle.take_along_axis(logits, index, axis=1)

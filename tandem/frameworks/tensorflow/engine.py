@@ -7,7 +7,7 @@ from tandem.config import networks
 from tandem.core import dropout, state
 from tandem.core.errors import UserError
 from tandem.core.initial_weights import initial_state
-from tandem.frameworks import environment
+from tandem.frameworks import base, environment
 from tandem.frameworks.base import GROWTH_STEPS, INITIAL_SCALE
 from tandem.frameworks.environment import cpu_threads
 from tandem.frameworks.tensorflow.kernels import set_threads
@@ -73,31 +73,21 @@ def configure(config):
     return record
 
 
-class Engine:
-    """A network in TensorFlow with its optimizer.
+class Engine(base.Engine):
+    """A network in TensorFlow with its optimizer. The contract is that of frameworks/base.py."""
 
-    Args:
-        config: a `tandem.config.schema.Config`.
-        num_classes: length of the logits.
-        mean, deviation: what images (0 to 255) are normalised with; broadcast against [N, 3, H, W].
-
-    Attributes:
-        model: the tf.keras.Model.
-        record: the device settings in force.
-    """
-
-    def __init__(self, config, num_classes, mean, deviation):
+    def __init__(self, config, num_classes, mean, std):
         self.record = configure(config)
         self.seed = config.seed
         self.label_smoothing = config.label_smoothing
-        self.ema_decay = config.ema_decay
+        self.ema_decay = config.evaluation.ema_decay
         self.num_classes = num_classes
         self.momentum = config.optimizer.momentum
         self.nesterov = config.optimizer.nesterov
         self.weight_decay = config.optimizer.weight_decay
         self.dtype = tf.float64 if config.precision == "float64" else tf.float32
         self.mean = tf.constant(mean, self.dtype)
-        self.deviation = tf.constant(deviation, self.dtype)
+        self.std = tf.constant(std, self.dtype)
 
         size = config.data.image_size
         self.model = networks.build(config.network, "tensorflow", num_classes)
@@ -127,36 +117,27 @@ class Engine:
         self._predict = tf.function(partial(self._logits, training=False), [images], **compiled)
 
         self.shapes = {name: _shape(variable) for name, variable in self._variables().items()}
-        self.exceptions = state.exceptions(config, self.shapes)
+        self.grouped = state.grouped(config.optimizer, self.shapes)
         weights = initial_state({name: self.shapes[name] for name in self._model_variables()}, config.seed)
         averages = {f"ema/{name}": weights[name] for name in self.averages}
         self.load_state({**self.state(), **weights, **averages}, "initial weights")
 
     def train_step(self, batch, learning_rate, step):
-        """One step on `batch`. Returns float64 [3], maybe not computed yet: sum of losses, hits, hits in the top 5.
-
-        d = g + weight_decay*w; v = momentum*v + d; w -= learning_rate*v, with Nesterov learning_rate*(d + momentum*v).
-        For some parameters with another learning rate and weight decay: see `tandem.core.state.exceptions`.
-        With `ema_decay` then e = ema_decay*e + (1 - ema_decay)*w, also of statistics; e is w at first.
-        `step` numbers the steps of a run: it decides the dropout masks. With mixup a hit is one of the heavier label.
-        """
+        """One training step; returns its sums."""
         train = self._train if batch.weight is None else self._train_mixed
         return train(*self._on_device(batch, step), tf.constant(learning_rate, self.dtype))
 
     def evaluate(self, batch, flip=False):
-        """The same sums as `train_step`, in evaluation mode and with nothing changed.
-
-        With `flip` those of the mean of the logits of each image and of its mirror image.
-        """
+        """The sums of `batch` in evaluation mode."""
         return (self._flipped_sums if flip else self._evaluate)(batch.images, batch.labels)
 
     def predict(self, images):
-        """The logits of `images`, uint8 [B, 3, H, W], in evaluation mode, as a NumPy array."""
+        """The logits of `images` in evaluation mode."""
         return self._predict(images).numpy()
 
     @contextlib.contextmanager
     def averaged(self):
-        """In it, weights and statistics are their averages; afterwards they are what they were, to the bit."""
+        """In it, weights and statistics are their EMA."""
         variables = self._model_variables()
         kept = {name: tf.identity(variable.value) for name, variable in variables.items()}
         try:
@@ -166,12 +147,7 @@ class Engine:
             _assign(variables, kept)
 
     def trace(self, batch, learning_rate, step):
-        """`train_step`, and what it computed, as NumPy arrays in the order in which they were computed.
-
-        Returns:
-            A dict: `output/<layer>` of each named layer, images channel first; `logits`; `loss`, the mean over the
-            batch; `gradient/<parameter>`, without weight decay.
-        """
+        """A training step, and all that it computed."""
         with self._recorded() as outputs:
             logits, losses, _, gradients = self._backward(*self._on_device(batch, step))
         self._update(gradients, tf.constant(learning_rate, self.dtype))
@@ -184,7 +160,7 @@ class Engine:
         return {**outputs, "logits": logits.numpy(), "loss": losses.numpy().mean(), **gradients}
 
     def trace_evaluation(self, batch):
-        """The `output/<layer>`, `logits` and `loss` of `trace` in evaluation mode, with nothing changed."""
+        """All that evaluation computes."""
         with self._recorded() as outputs:
             logits, losses, _ = self._losses(batch.images, batch.labels, training=False)
         return {**outputs, "logits": logits.numpy(), "loss": losses.numpy().mean()}
@@ -194,13 +170,13 @@ class Engine:
         return {name: type(layer).__name__ for name, layer in self._layers()}
 
     def peak_memory(self):
-        """The most memory taken so far, in bytes: the GPU's, or on a CPU the process's; None where nothing tells."""
+        """The most memory taken so far, in bytes."""
         if self.record["device"] == "gpu":
             return tf.config.experimental.get_memory_info("GPU:0")["peak"]
         return environment.peak_memory()
 
     def state(self):
-        """All weights, statistics, velocities and averages by canonical name (core/state.py), as NumPy arrays."""
+        """All weights, statistics, velocities and EMA by canonical name."""
         arrays = {name: _to_canonical(variable.numpy()) for name, variable in self._variables().items()}
         if self.loss_scale is not None:
             arrays["loss_scale/scale"] = self.loss_scale.numpy()
@@ -208,11 +184,7 @@ class Engine:
         return arrays
 
     def load_state(self, arrays, origin):
-        """Set everything that `state` gives. `origin` says in errors where the arrays are from.
-
-        Raises:
-            UserError: a name is missing or left over, or a shape differs.
-        """
+        """Set everything that `state` gives."""
         scale = {"loss_scale/scale": (), "loss_scale/good_steps": ()} if self.loss_scale is not None else {}
         state.check(arrays, {**self.shapes, **scale}, origin)
         for name, variable in self._variables().items():
@@ -258,7 +230,7 @@ class Engine:
     def _apply(self, gradients, learning_rate):
         """This kernel keeps the learning rate out of the velocity, as Paddle does; Keras' SGD puts it in."""
         for parameter, gradient, velocity in zip(self.parameters, gradients, self.velocities, strict=True):
-            factor, weight_decay = self.exceptions.get(self._canonical_name(parameter), (1.0, self.weight_decay))
+            factor, weight_decay = self.grouped.get(self._canonical_name(parameter), (1.0, self.weight_decay))
             tf.raw_ops.ResourceApplyMomentum(
                 var=parameter.value.handle,
                 accum=velocity.handle,
@@ -278,7 +250,7 @@ class Engine:
         tf.cond(finite, lambda: self._apply(gradients, learning_rate), lambda: None)
 
     def _average(self):
-        """See `train_step`."""
+        """See `Engine.train_step` in frameworks/base.py."""
         now = self._model_variables()
         means = {name: self.ema_decay * e + (1 - self.ema_decay) * now[name] for name, e in self.averages.items()}
         _assign(self.averages, means)
@@ -306,7 +278,7 @@ class Engine:
         return self._sums(logits, self._cross_entropy(logits, labels), labels)
 
     def _logits(self, images, training):
-        images = (tf.cast(images, self.dtype) - self.mean) / self.deviation
+        images = (tf.cast(images, self.dtype) - self.mean) / self.std
         images = tf.transpose(images, [0, 2, 3, 1])
         return tf.cast(self.model(images, training=training), self.dtype)
 
@@ -318,7 +290,7 @@ class Engine:
         return losses
 
     def _sums(self, logits, losses, labels):
-        """See `train_step`."""
+        """See `Engine.train_step` in frameworks/base.py."""
         # How many logits the right one does not beat; of equals the first wins, and NaN beats nothing.
         classes, index = tf.range(self.num_classes, dtype=tf.int64), labels[:, None]
         right = tf.gather(logits, index, axis=1, batch_dims=1)
