@@ -1,0 +1,27 @@
+"""tandem results."""
+
+from typing import Annotated
+
+import typer
+
+
+def results(
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit code 1 if a page is stale.")] = False,
+):
+    """Write docs/results.md and the README's table, in both languages, from results/*.json."""
+    from tandem.core import files
+    from tandem.report.results import written
+
+    stale = [
+        (path, text)
+        for path, text in written(files.ROOT).items()
+        if not path.exists() or path.read_text(encoding="utf-8") != text
+    ]
+    for path, text in stale:
+        if not check:
+            files.write_file(path, text.encode())
+        print(f"{'Stale' if check else 'Written'}: {path.relative_to(files.ROOT)}")
+    if not stale:
+        print("All pages are as results/*.json has it.")
+    elif check:
+        raise typer.Exit(1)
