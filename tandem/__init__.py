@@ -1,1 +1,3 @@
-"""Tandem: the same network in PaddlePaddle and in TensorFlow, trained from one YAML file and proven to be the same."""
+"""Tandem: the same network in PaddlePaddle and in TensorFlow, trained from one YAML file, verified to be equal."""
+
+__version__ = "0.2.0"

@@ -1,5 +1,11 @@
-"""The commands: python -m tandem COMMAND. Each imports what it needs when it runs, so that --help is quick."""
+"""The command line, `tandem COMMAND` or `python -m tandem COMMAND`: registers the commands, nothing else.
 
+Each command imports what it needs when it runs, so that --help is quick.
+"""
+
+from typing import Annotated
+
+import tandem
 from tandem.commands import (
     benchmark,
     certify,
@@ -11,32 +17,63 @@ from tandem.commands import (
     evaluate,
     export,
     features,
+    results,
     summary,
     traps,
 )
-from tandem.commands.cli import make_app, run
+from tandem.commands.cli import run
 
-app = make_app(no_args_is_help=True)
+import typer
+
+COMMANDS = (
+    certify.certify,
+    compare.compare,
+    curves.curves,
+    benchmark.benchmark,
+    convert.convert,
+    evaluate.evaluate,
+    classify.classify,
+    features.features,
+    summary.summary,
+    data.data,
+    export.export,
+    traps.traps,
+    results.results,
+)
+"""In the order in which a newcomer meets them, which is that of --help."""
+
+# A shell completes the installed command; `python -m tandem`, where this module is __main__, is none to it.
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=__name__ != "__main__",
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"max_content_width": 120},
+)
+for command in COMMANDS:
+    app.command()(command)
+
+
+def show_version(asked):
+    """Show the version and end, where --version was given."""
+    if asked:
+        print(f"tandem {tandem.__version__}")
+        raise typer.Exit
 
 
 @app.callback()
-def main():
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+):
     """The same CNN in PaddlePaddle and in TensorFlow."""
 
 
-app.command()(benchmark.benchmark)
-app.command()(certify.certify)
-app.command()(compare.compare)
-app.command()(curves.curves)
-app.command()(convert.convert)
-app.command()(evaluate.evaluate)
-app.command()(export.export)
-app.command()(classify.classify)
-app.command()(features.features)
-app.command()(summary.summary)
-app.command()(data.data)
-app.command()(traps.traps)
+def main():
+    """What the installed command `tandem` runs."""
+    run(app)
 
 
 if __name__ == "__main__":
-    run(app)
+    main()
