@@ -5,6 +5,7 @@ The checkpoint and the .pdparams are read with NumPy alone. What needs a framewo
 
 import contextlib
 import io
+import json
 import multiprocessing
 import os
 import platform
@@ -47,7 +48,7 @@ def convert(source, target, config=None, num_classes=None, force=False, warn=pri
         warn: is told of damaged checkpoints that were passed over.
 
     Returns:
-        A line for people.
+        A line for people; and, of a .keras that Keras alone cannot load, the line that loads it.
 
     Raises:
         UserError: for any bad input; `target` is then as it was before.
@@ -86,7 +87,29 @@ def convert(source, target, config=None, num_classes=None, force=False, warn=pri
         checkpoint.write(target, weights | arrays, metadata)
     kept = [array for name, array in weights.items() if "/" not in name]
     numbers = sum(array.size for array in kept)
-    return f"{source} -> {target}: {len(kept)} arrays of weights and statistics, {numbers:,} numbers"
+    written = f"{source} -> {target}: {len(kept)} arrays of weights and statistics, {numbers:,} numbers"
+    modules = _modules_of_keras(target) if target_format == ".keras" else ()
+    if modules:
+        loading = f"import {', '.join(modules)}, keras; model = keras.models.load_model({str(target)!r})"
+        written += f"\nKeras has to know its classes. To load it in Python: {loading}"
+    return written
+
+
+def _modules_of_keras(path):
+    """The modules that define the registered classes in a .keras. Keras imports none of them, only itself."""
+    found = set()
+
+    def walk(node):
+        if isinstance(node, dict):
+            if node.get("registered_name") and node.get("module"):
+                found.add(node["module"])
+            node = list(node.values())
+        for part in node if isinstance(node, list) else ():
+            walk(part)
+
+    with zipfile.ZipFile(path) as archive:
+        walk(json.loads(archive.read("config.json")))
+    return sorted(module for module in found if module.partition(".")[0] != "keras")
 
 
 def _formats(source, target):
