@@ -3,7 +3,7 @@
     python alexnet.py --framework paddle
     python alexnet.py --framework tensorflow --config configs/alexnet_32.yaml
 
-Krizhevsky, Sutskever & Hinton 2012, "ImageNet classification with deep convolutional neural networks", in one column.
+Krizhevsky, Sutskever & Hinton 2012, "ImageNet classification with deep convolutional neural networks", in one tower.
 """
 
 
@@ -12,8 +12,8 @@ def alexnet_paddle(num_classes=10, kernel_size=11, stride=4, padding=1, lrn=True
 
     Args:
         num_classes: length of the logits.
-        kernel_size, stride, padding: of the first convolution. With the article's 11, 4 and 1 the sizes after the
-            convolutions and pools are 6, 3, 3, 1, 1, 1: from the second pool on there is one pixel.
+        kernel_size, stride, padding: of the first convolution. With the article's 11, 4 and 1, the feature maps after
+            convolutions and pools have sides of 6, 3, 3, 1, 1, 1: one pixel from the second pool on.
         lrn: whether local response normalisation follows the first two convolutions.
     """
     from tandem.frameworks.paddle.layers import Conv2D, Dropout, Flatten, LocalResponseNorm, MaxPool2D
@@ -53,8 +53,8 @@ def alexnet_tensorflow(num_classes=10, kernel_size=11, stride=4, padding=1, lrn=
 
     Args:
         num_classes: length of the logits.
-        kernel_size, stride, padding: of the first convolution. With the article's 11, 4 and 1 the sizes after the
-            convolutions and pools are 6, 3, 3, 1, 1, 1: from the second pool on there is one pixel.
+        kernel_size, stride, padding: of the first convolution. With the article's 11, 4 and 1, the feature maps after
+            convolutions and pools have sides of 6, 3, 3, 1, 1, 1: one pixel from the second pool on.
         lrn: whether local response normalisation follows the first two convolutions.
     """
     from tandem.frameworks.tensorflow.layers import Conv2D, Dropout, Flatten, LocalResponseNorm, MaxPool2D
@@ -92,7 +92,7 @@ def alexnet_tensorflow(num_classes=10, kernel_size=11, stride=4, padding=1, lrn=
 
 
 def last_side(kernel_size, stride, padding):
-    """Height and width after the last pool, which Paddle's first dense layer asks for; Keras' finds out."""
+    """Height and width after the last pool. Paddle's first dense layer needs them; Keras infers them."""
     side = (32 + 2 * padding - kernel_size) // stride + 1
     for _ in range(3):
         side = max(-(-(side - 3) // 2), 0) + 1
@@ -102,4 +102,4 @@ def last_side(kernel_size, stride, padding):
 if __name__ == "__main__":
     from tandem.commands.train import train_script
 
-    train_script("alexnet.yaml")
+    train_script(__file__, "alexnet")

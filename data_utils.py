@@ -1,6 +1,6 @@
-"""CIFAR-10: download, verify and read. NumPy, no framework.
+"""CIFAR-10: download, verify and read. NumPy only, no framework.
 
-Images are uint8, channel first ([N, 3, H, W]); labels are int64 [N]. Everything else about data is in tandem/data.
+Images are uint8, channels first ([N, 3, H, W]); labels are int64 [N]. All other code for data is in tandem/data.
 """
 
 import gzip
@@ -55,12 +55,12 @@ def download_data(
 ) -> Path:
     """Make sure that `directory` holds the published batch files, and return the path of their folder.
 
-    Missing files come from `archive`, a local .tar.gz or .tar.xz, or else from the first of `mirrors`, URLs
-    of cifar-10-python.tar.gz, that gives it with the published md5. `verify` checks the md5 of every batch
-    file, those already there included. The work is done in a temporary folder inside `directory`, and only
-    whole, checked files are moved into place, so that two processes may do it at once.
-    Raises UserError for a file that is not the published one, an archive that is truncated, altered or
-    hostile, mirrors that do not serve, a disk that cannot be written.
+    Missing files come from `archive`, a local .tar.gz or .tar.xz. Without it they come from the first of `mirrors`,
+    URLs of cifar-10-python.tar.gz, that serves it with the published md5. `verify` checks the md5 of every batch
+    file, also of those already there. Files are unpacked into a temporary folder inside `directory`, and only
+    complete, checked files are moved into place. So two processes may do it at once.
+    Raises UserError if a file is not the published one, if the archive is truncated, altered or malicious, if no
+    mirror serves it, or if the disk cannot be written.
     """
     directory = Path(directory)
     folder = directory / FOLDER
@@ -71,7 +71,7 @@ def download_data(
     if not missing:
         return folder
     if archive is not None and not Path(archive).is_file():
-        raise UserError(f"data.archive: {archive} is no file; give a CIFAR-10 .tar.gz or .tar.xz")
+        raise UserError(f"data.archive: {archive} is not a file; give a CIFAR-10 .tar.gz or .tar.xz")
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=directory, prefix=".cifar-10-") as temporary:
@@ -81,7 +81,7 @@ def download_data(
             for name in missing:
                 os.replace(Path(temporary, FOLDER, name), folder / name)
     except OSError as error:
-        raise UserError(f"{directory}: cannot lay CIFAR-10 there ({error}); set data.directory") from error
+        raise UserError(f"{directory}: cannot write CIFAR-10 there ({error}); set data.directory") from error
     return folder
 
 
@@ -93,8 +93,8 @@ def _md5(path: Path) -> str:
 def _check_md5(path: Path) -> None:
     if _md5(path) != FILES_MD5[path.name]:
         raise UserError(
-            f"{path}: its md5 is not the published one, so it is damaged or altered; "
-            "delete it to have it fetched again, or set data.verify: false"
+            f"{path}: its md5 is not the published one: the file is damaged or altered; "
+            "delete it to download it again, or set data.verify: false"
         )
 
 
@@ -117,12 +117,12 @@ class _DownloadBar:
 
 
 def _fetch(mirrors: Iterable[str], directory: Path, temporary: str) -> Path:
-    """Download the published archive into `temporary` from the first mirror that serves it whole."""
+    """Download the published archive into `temporary`, from the first mirror that serves all of it."""
     import pooch
     from rich import progress
     from rich.console import Console
 
-    pooch.get_logger().setLevel("WARNING")  # the bar says what is being fetched
+    pooch.get_logger().setLevel("WARNING")  # the bar says what is being downloaded
     description = progress.TextColumn("{task.description}", markup=False)
     columns, console = (description, progress.BarColumn(), progress.DownloadColumn()), Console(stderr=True)
     failures = []
@@ -132,16 +132,16 @@ def _fetch(mirrors: Iterable[str], directory: Path, temporary: str) -> Path:
             try:
                 name, md5 = "cifar-10-python.tar.gz", f"md5:{ARCHIVE_MD5}"
                 return Path(pooch.retrieve(url, md5, name, temporary, downloader=downloader))
-            except (OSError, ValueError) as error:  # no answer, an error page, a connection lost; a wrong md5
+            except (OSError, ValueError) as error:  # no answer, an error status, a lost connection; a wrong md5
                 failures.append(f"{url}: {textwrap.shorten(str(error), 150)}")
     raise UserError(
-        f"data.mirrors: none serves CIFAR-10 ({'; '.join(failures)}); set data.archive to a local copy, "
+        f"data.mirrors: no mirror serves CIFAR-10 ({'; '.join(failures)}); set data.archive to a local copy, "
         f"put {FOLDER} into {directory.resolve()}, or set data.source: digits"
     )
 
 
 def _unpack(archive: Path, target: Path, verify: bool) -> None:
-    """Unpack the published folder into `target`; refuse any member but regular files directly inside it."""
+    """Unpack the published folder into `target`. Reject any member except regular files directly inside it."""
     folder = PurePosixPath(FOLDER)
     try:
         with tarfile.open(archive) as tar:
@@ -151,13 +151,13 @@ def _unpack(archive: Path, target: Path, verify: bool) -> None:
                     continue
                 if not member.isfile() or path.parent != folder or path.name == "..":
                     raise UserError(
-                        f"{archive}: member {member.name!r} is not a plain file of {FOLDER}/, so nothing was "
-                        "unpacked; use the published archive"
+                        f"{archive}: member {member.name!r} is not a plain file of {FOLDER}/, so no file was "
+                        "installed; use the published archive"
                     )
                 tar.extract(member, target, filter="data")
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, lzma.LZMAError) as error:
         reason = textwrap.shorten(str(error), 100)
-        raise UserError(f"{archive}: truncated, or no tar archive ({reason}); fetch it again") from error
+        raise UserError(f"{archive}: truncated, or not a tar archive ({reason}); download it again") from error
     for name, md5 in FILES_MD5.items():
         path = target / folder / name
         if not path.is_file():
@@ -173,11 +173,11 @@ def _unpack(archive: Path, target: Path, verify: bool) -> None:
 
 
 class ArrayUnpickler(pickle.Unpickler):
-    """Admits arrays, with the three names that their pickles need; any other is refused before it is imported."""
+    """Loads arrays only: it allows the three names that their pickles need, and rejects others before any import."""
 
-    # Where arrays find their constructor depends on NumPy's version (numpy.core, numpy._core): ask one.
+    # The module of an array's constructor depends on NumPy's version (numpy.core, numpy._core): ask an array.
     reconstruct = np.empty(0).__reduce__()[0]
-    admitted = {  # noqa: RUF012 - a constant
+    allowed = {  # noqa: RUF012 - a constant
         ("numpy.core.multiarray", "_reconstruct"): reconstruct,
         ("numpy._core.multiarray", "_reconstruct"): reconstruct,
         ("numpy", "ndarray"): np.ndarray,
@@ -185,26 +185,26 @@ class ArrayUnpickler(pickle.Unpickler):
     }
 
     def find_class(self, module: str, name: str) -> Any:
-        """Called by pickle for each name in the file."""
-        if (module, name) not in self.admitted:
+        """Return what the name `module`.`name` in a pickle stands for; pickle calls this."""
+        if (module, name) not in self.allowed:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-        return self.admitted[module, name]
+        return self.allowed[module, name]
 
 
 def _not_as_published(path: Path, reason: str) -> UserError:
-    return UserError(f"{path}: not as CIFAR-10 published it, {reason}; delete it to have it fetched again")
+    return UserError(f"{path}: not the published CIFAR-10 file: {reason}; delete it to download it again")
 
 
 def _unpickle(path: Path, verify: bool) -> dict:
     if not path.is_file():
-        raise UserError(f"{path}: missing; fetch it with download_data, or set data.directory")
+        raise UserError(f"{path}: missing; download it with download_data, or set data.directory")
     if verify:
         _check_md5(path)
     with open(path, "rb") as file:
         try:
             content = ArrayUnpickler(file, encoding="bytes").load()
         except Exception as error:  # a damaged pickle may raise almost anything
-            raise _not_as_published(path, f"refused, {textwrap.shorten(str(error), 100)}") from error
+            raise _not_as_published(path, f"cannot be unpickled, {textwrap.shorten(str(error), 100)}") from error
     if not isinstance(content, dict):
         raise _not_as_published(path, "holds no dictionary")
     return content
@@ -231,9 +231,9 @@ def _read_batches(directory: str | Path, names: list[str], verify: bool) -> Spli
 def train_data(directory: str | Path = ".", verify: bool = True) -> Split:
     """Return CIFAR-10's training set, uint8 [50000, 3, 32, 32] and int64 [50000], in the order of the files.
 
-    `directory` holds the folder that `download_data` makes. `verify` checks the published md5s; shapes,
-    dtypes and label range are always checked. Raises UserError naming the file that is missing, damaged or
-    hostile.
+    `directory` holds the folder that `download_data` makes. `verify` checks the published md5s. Shapes, dtypes and
+    the range of the labels are always checked. Raises UserError that names the file if one is missing, damaged or
+    malicious.
     """
     return _read_batches(directory, [f"data_batch_{i}" for i in range(1, 6)], verify)
 

@@ -1,10 +1,10 @@
-"""LeNet-5 and a simple CNN, the small baselines, in PaddlePaddle and in TensorFlow; and their training script.
+"""LeNet-5 and a simple CNN, two small baselines, in PaddlePaddle and in TensorFlow, and their training script.
 
     python lenet.py --framework paddle
     python lenet.py --framework tensorflow --config configs/simple_cnn.yaml
 
-LeNet-5: LeCun et al. 1998, "Gradient-based learning applied to document recognition"; with ReLU and max pooling, as it
-is used today, and for three colours.
+LeNet-5: LeCun et al. 1998, "Gradient-based learning applied to document recognition". This is the form that is used
+today, with ReLU and max pooling, for three colour channels.
 """
 
 
@@ -56,9 +56,9 @@ def lenet5_tensorflow(num_classes=10):
 
 
 def simple_cnn_paddle(num_classes=10):
-    """The series' simple CNN, as a paddle.nn.Sequential: float [N, 3, 32, 32] to logits [N, num_classes].
+    """The articles' simple CNN, as a paddle.nn.Sequential: float [N, 3, 32, 32] to logits [N, num_classes].
 
-    The series puts a softmax after the dense layer of 512, too; here it is a ReLU.
+    The articles also put a softmax after the dense layer of 512 units; here it is a ReLU.
     """
     from tandem.frameworks.paddle.layers import Conv2D, Flatten, MaxPool2D
 
@@ -79,9 +79,9 @@ def simple_cnn_paddle(num_classes=10):
 
 
 def simple_cnn_tensorflow(num_classes=10):
-    """The series' simple CNN, as a tf.keras.Sequential: float [N, 32, 32, 3] to logits [N, num_classes].
+    """The articles' simple CNN, as a tf.keras.Sequential: float [N, 32, 32, 3] to logits [N, num_classes].
 
-    The series puts a softmax after the dense layer of 512, too; here it is a ReLU.
+    The articles also put a softmax after the dense layer of 512 units; here it is a ReLU.
     """
     from tandem.frameworks.tensorflow.layers import Conv2D, Flatten, MaxPool2D
 
@@ -107,4 +107,4 @@ def simple_cnn_tensorflow(num_classes=10):
 if __name__ == "__main__":
     from tandem.commands.train import train_script
 
-    train_script("lenet5.yaml")
+    train_script(__file__, "lenet5")

@@ -3,17 +3,17 @@
     python resnet_cifar.py --framework paddle
     python resnet_cifar.py --framework tensorflow --config configs/resnet20_short.yaml
 
-He et al. 2016, arXiv:1512.03385, section 4.2; its helpers are those of PaddlePaddle's tutorial. The tutorial's first
-version adds a block's raw input beside its shortcut, and not its convolutions; here, as in the paper, a block adds the
-convolutions and the shortcut.
+He et al. 2016, arXiv:1512.03385, section 4.2. The helpers have the names of PaddlePaddle's tutorial. In the tutorial's
+first version, a block adds its raw input to its shortcut and leaves out its convolutions. Here, as in the paper, a
+block adds its convolutions and its shortcut.
 
-Every part takes and gives float images, [N, channels, H, W] in Paddle and [N, H, W, channels] in TensorFlow; a stride
-divides H and W.
+The input and output of every part are float feature maps, [N, channels, H, W] in Paddle and [N, H, W, channels] in
+TensorFlow. A stride divides H and W.
 """
 
 
 def conv_bn_layer_paddle(in_channels, out_channels, kernel_size, stride, relu=True):
-    """Convolution, batch norm and, unless told otherwise, ReLU."""
+    """Convolution, batch norm and, with `relu`, ReLU."""
     from tandem.frameworks.paddle.layers import BatchNorm2D, Conv2D
 
     from paddle import nn
@@ -26,7 +26,7 @@ def conv_bn_layer_paddle(in_channels, out_channels, kernel_size, stride, relu=Tr
 
 
 def conv_bn_layer_tensorflow(in_channels, out_channels, kernel_size, stride, relu=True, *, name):
-    """Convolution, batch norm and, unless told otherwise, ReLU."""
+    """Convolution, batch norm and, with `relu`, ReLU."""
     from tandem.frameworks.tensorflow.layers import BatchNorm2D, Conv2D
 
     from tensorflow import keras
@@ -39,21 +39,21 @@ def conv_bn_layer_tensorflow(in_channels, out_channels, kernel_size, stride, rel
 
 
 def shortcut_paddle(in_channels, out_channels, stride):
-    """A 1x1 convolution where the block changes the shape, else None: the identity."""
+    """A 1x1 convolution with batch norm if the block changes the shape, otherwise None for the identity."""
     if stride == 1 and in_channels == out_channels:
         return None
     return conv_bn_layer_paddle(in_channels, out_channels, 1, stride, relu=False)
 
 
 def shortcut_tensorflow(in_channels, out_channels, stride):
-    """A 1x1 convolution where the block changes the shape, else None: the identity."""
+    """A 1x1 convolution with batch norm if the block changes the shape, otherwise None for the identity."""
     if stride == 1 and in_channels == out_channels:
         return None
     return conv_bn_layer_tensorflow(in_channels, out_channels, 1, stride, relu=False, name="shortcut")
 
 
 def basicblock_paddle(in_channels, out_channels, stride):
-    """Two 3x3 convolutions beside the shortcut."""
+    """A residual block of two 3x3 convolutions."""
     from tandem.frameworks.paddle.layers import Residual
 
     from paddle import nn
@@ -66,7 +66,7 @@ def basicblock_paddle(in_channels, out_channels, stride):
 
 
 def basicblock_tensorflow(in_channels, out_channels, stride, *, name):
-    """Two 3x3 convolutions beside the shortcut."""
+    """A residual block of two 3x3 convolutions."""
     from tandem.frameworks.tensorflow.layers import Residual
 
     from tensorflow import keras
@@ -80,7 +80,7 @@ def basicblock_tensorflow(in_channels, out_channels, stride, *, name):
 
 
 def bottleneck_paddle(in_channels, out_channels, stride):
-    """A 3x3 convolution between two of 1x1, in a quarter of the channels, beside the shortcut."""
+    """A residual block of 1x1, 3x3 and 1x1 convolutions. The first two have a quarter of the output's channels."""
     from tandem.frameworks.paddle.layers import Residual
 
     from paddle import nn
@@ -95,7 +95,7 @@ def bottleneck_paddle(in_channels, out_channels, stride):
 
 
 def bottleneck_tensorflow(in_channels, out_channels, stride, *, name):
-    """A 3x3 convolution between two of 1x1, in a quarter of the channels, beside the shortcut."""
+    """A residual block of 1x1, 3x3 and 1x1 convolutions. The first two have a quarter of the output's channels."""
     from tandem.frameworks.tensorflow.layers import Residual
 
     from tensorflow import keras
@@ -111,7 +111,7 @@ def bottleneck_tensorflow(in_channels, out_channels, stride, *, name):
 
 
 def layer_warp_paddle(block, in_channels, out_channels, count, stride):
-    """A stage of `count` blocks; the first changes width and size."""
+    """A stage of `count` residual blocks. The first changes the number of channels and has the stride."""
     from paddle import nn
 
     blocks = [("block1", block(in_channels, out_channels, stride))]
@@ -121,7 +121,7 @@ def layer_warp_paddle(block, in_channels, out_channels, count, stride):
 
 
 def layer_warp_tensorflow(block, in_channels, out_channels, count, stride, *, name):
-    """A stage of `count` blocks; the first changes width and size."""
+    """A stage of `count` residual blocks. The first changes the number of channels and has the stride."""
     from tensorflow import keras
 
     blocks = [block(in_channels, out_channels, stride, name="block1")]
@@ -136,7 +136,8 @@ def resnet_cifar_paddle(num_classes=10, depth=20, bottleneck=False, widths=(16, 
     Args:
         num_classes: length of the logits.
         depth: 6n + 2, or with bottlenecks 9n + 2, for n blocks in each of the three stages.
-        bottleneck: blocks of three convolutions, which widen to four times `widths`, in place of two.
+        bottleneck: whether the blocks are bottlenecks of three convolutions, whose output has four times `widths`
+            channels, in place of two.
         widths: channels of each stage's 3x3 convolutions.
     """
     from tandem.config.networks import blocks_per_stage
@@ -163,7 +164,8 @@ def resnet_cifar_tensorflow(num_classes=10, depth=20, bottleneck=False, widths=(
     Args:
         num_classes: length of the logits.
         depth: 6n + 2, or with bottlenecks 9n + 2, for n blocks in each of the three stages.
-        bottleneck: blocks of three convolutions, which widen to four times `widths`, in place of two.
+        bottleneck: whether the blocks are bottlenecks of three convolutions, whose output has four times `widths`
+            channels, in place of two.
         widths: channels of each stage's 3x3 convolutions.
     """
     from tandem.config.networks import blocks_per_stage
@@ -188,4 +190,4 @@ def resnet_cifar_tensorflow(num_classes=10, depth=20, bottleneck=False, widths=(
 if __name__ == "__main__":
     from tandem.commands.train import train_script
 
-    train_script("resnet20.yaml")
+    train_script(__file__, "resnet20")

@@ -1,20 +1,21 @@
-"""ResNet in the form of the CIFAR-10 time records, in PaddlePaddle and in TensorFlow, and its training script.
+"""ResNet in the form of the CIFAR-10 speed records, in PaddlePaddle and in TensorFlow, and its training script.
 
     python resnet_fast.py --framework paddle
     python resnet_fast.py --framework tensorflow -o precision=bfloat16
 
-Page 2019, "How to train your ResNet"; Jordan 2024, arXiv:2404.00498 (airbench94), which it follows. Beside
-resnet_cifar.py: a stem of 2x2 patches, max pools in place of strides, a global max pool, an eighth of the logits.
+Page 2019, "How to train your ResNet"; it follows Jordan 2024, arXiv:2404.00498 (airbench94). Unlike resnet_cifar.py it
+has a stem of 2x2 convolutions, max pools in place of strides, a global max pool, and logits scaled by 1/8.
 
-Every part takes and gives float images, [N, channels, H, W] in Paddle and [N, H, W, channels] in TensorFlow.
+The input and output of every part are float feature maps, [N, channels, H, W] in Paddle and [N, H, W, channels] in
+TensorFlow.
 """
 
 STEM_WIDTH = 24
-"""Filters of the stem: with whitening, the 12 principal components of 2x2 patches of colours, each from both sides."""
+"""Filters of the stem: for whitening, the 12 principal components of 2x2 colour patches, and their negatives."""
 
 
 def stem_paddle(in_channels, out_channels):
-    """Convolution of 2x2 patches without padding, with bias, and ReLU: H and W shrink by one."""
+    """A 2x2 convolution with bias and without padding, then ReLU. H and W shrink by one."""
     from tandem.frameworks.paddle.layers import Conv2D
 
     from paddle import nn
@@ -23,7 +24,7 @@ def stem_paddle(in_channels, out_channels):
 
 
 def stem_tensorflow(in_channels, out_channels, *, name):
-    """Convolution of 2x2 patches without padding, with bias, and ReLU: H and W shrink by one."""
+    """A 2x2 convolution with bias and without padding, then ReLU. H and W shrink by one."""
     from tandem.frameworks.tensorflow.layers import Conv2D
 
     from tensorflow import keras
@@ -33,7 +34,7 @@ def stem_tensorflow(in_channels, out_channels, *, name):
 
 
 def conv_bn_paddle(in_channels, out_channels, max_pool=False, relu=True):
-    """Convolution of 3x3, max pool of 2x2 where told, batch norm and, unless told otherwise, ReLU."""
+    """A 3x3 convolution, with `max_pool` a 2x2 max pool, batch norm and, with `relu`, ReLU."""
     from tandem.frameworks.paddle.layers import BatchNorm2D, Conv2D, MaxPool2D
 
     from paddle import nn
@@ -48,7 +49,7 @@ def conv_bn_paddle(in_channels, out_channels, max_pool=False, relu=True):
 
 
 def conv_bn_tensorflow(in_channels, out_channels, max_pool=False, relu=True, *, name):
-    """Convolution of 3x3, max pool of 2x2 where told, batch norm and, unless told otherwise, ReLU."""
+    """A 3x3 convolution, with `max_pool` a 2x2 max pool, batch norm and, with `relu`, ReLU."""
     from tandem.frameworks.tensorflow.layers import BatchNorm2D, Conv2D, MaxPool2D
 
     from tensorflow import keras
@@ -63,7 +64,7 @@ def conv_bn_tensorflow(in_channels, out_channels, max_pool=False, relu=True, *, 
 
 
 def block_paddle(in_channels, out_channels, max_pool):
-    """A convolution that changes width and, where told, size; then a convolution beside the identity."""
+    """A convolution that sets the channels and, with `max_pool`, halves H and W; then a residual convolution."""
     from tandem.frameworks.paddle.layers import Residual
 
     from paddle import nn
@@ -75,7 +76,7 @@ def block_paddle(in_channels, out_channels, max_pool):
 
 
 def block_tensorflow(in_channels, out_channels, max_pool, *, name):
-    """A convolution that changes width and, where told, size; then a convolution beside the identity."""
+    """A convolution that sets the channels and, with `max_pool`, halves H and W; then a residual convolution."""
     from tandem.frameworks.tensorflow.layers import Residual
 
     from tensorflow import keras
@@ -88,7 +89,7 @@ def block_tensorflow(in_channels, out_channels, max_pool, *, name):
 
 
 def stage_paddle(in_channels, out_channels, blocks):
-    """A stage of `blocks` blocks; the first changes the width and halves height and width."""
+    """A stage of `blocks` blocks. The first changes the number of channels and halves H and W."""
     from paddle import nn
 
     layers = [("block1", block_paddle(in_channels, out_channels, max_pool=True))]
@@ -98,7 +99,7 @@ def stage_paddle(in_channels, out_channels, blocks):
 
 
 def stage_tensorflow(in_channels, out_channels, blocks, *, name):
-    """A stage of `blocks` blocks; the first changes the width and halves height and width."""
+    """A stage of `blocks` blocks. The first changes the number of channels and halves H and W."""
     from tensorflow import keras
 
     layers = [block_tensorflow(in_channels, out_channels, max_pool=True, name="block1")]
@@ -108,11 +109,11 @@ def stage_tensorflow(in_channels, out_channels, blocks, *, name):
 
 
 def resnet_fast_paddle(num_classes=10, blocks=1, widths=(96, 320, 320)):
-    """ResNet in the form of the time records, as a paddle.nn.Sequential: float [N, 3, H, W] to logits [N, num_classes].
+    """ResNet for speed records, as a paddle.nn.Sequential: float [N, 3, H, W] to logits [N, num_classes].
 
     Args:
         num_classes: length of the logits.
-        blocks: blocks of two convolutions in each of the three stages.
+        blocks: blocks, of two convolutions each, in each of the three stages.
         widths: channels of each stage's convolutions.
     """
     from tandem.frameworks.paddle.layers import GlobalMaxPool, Scale
@@ -132,11 +133,11 @@ def resnet_fast_paddle(num_classes=10, blocks=1, widths=(96, 320, 320)):
 
 
 def resnet_fast_tensorflow(num_classes=10, blocks=1, widths=(96, 320, 320)):
-    """ResNet in the form of the time records, as a tf.keras.Sequential: float [N, H, W, 3] to logits [N, num_classes].
+    """ResNet for speed records, as a tf.keras.Sequential: float [N, H, W, 3] to logits [N, num_classes].
 
     Args:
         num_classes: length of the logits.
-        blocks: blocks of two convolutions in each of the three stages.
+        blocks: blocks, of two convolutions each, in each of the three stages.
         widths: channels of each stage's convolutions.
     """
     from tandem.frameworks.tensorflow.layers import GlobalMaxPool, Scale
@@ -161,4 +162,4 @@ def resnet_fast_tensorflow(num_classes=10, blocks=1, widths=(96, 320, 320)):
 if __name__ == "__main__":
     from tandem.commands.train import train_script
 
-    train_script("resnet_fast.yaml")
+    train_script(__file__, "resnet_fast")

@@ -5,6 +5,11 @@
 ResNeXt: Xie et al. 2017, arXiv:1611.05431. Squeeze-and-excitation: Hu et al. 2018, arXiv:1709.01507.
 """
 
+if __name__ == "__main__":  # before Paddle is loaded, so that --help answers at once; it ends the process
+    from tandem.commands.train import train_script
+
+    train_script(__file__, "se_resnext", only="paddle")
+
 from tandem.frameworks.paddle.layers import (
     AveragePoolPad,
     BatchNorm2D,
@@ -26,7 +31,7 @@ class SE_ResNeXt(nn.Layer):
         depth: channels of one branch.
         out_dims: channels after each stage; each equal to the one before, or twice that.
         cardinality: branches of a block.
-        reduction_ratio: by how much squeeze-and-excitation narrows.
+        reduction_ratio: channels divided by the hidden units of squeeze-and-excitation.
     """
 
     def __init__(
@@ -48,7 +53,7 @@ class SE_ResNeXt(nn.Layer):
         self.features, self.fc = self.build_SEnet()
 
     def conv_bn_layer(self, in_channels, out_channels, kernel_size, stride=1, groups=1, relu=True):
-        """Convolution, batch norm and, unless told otherwise, ReLU."""
+        """Convolution, batch norm and, with `relu`, ReLU."""
         layers = [
             ("conv", Conv2D(in_channels, out_channels, kernel_size, stride, kernel_size // 2, groups)),
             ("bn", BatchNorm2D(out_channels)),
@@ -58,7 +63,7 @@ class SE_ResNeXt(nn.Layer):
         return nn.Sequential(*layers)
 
     def transform_layer(self, in_channels, branches, stride):
-        """`branches` branches side by side: 1x1 to `depth` channels each, then 3x3 within each."""
+        """`branches` branches in parallel: a 1x1 convolution to `depth` channels each, then a grouped 3x3 one."""
         width = branches * self.depth
         return nn.Sequential(
             ("reduce", self.conv_bn_layer(in_channels, width, 1)),
@@ -66,19 +71,19 @@ class SE_ResNeXt(nn.Layer):
         )
 
     def split_layer(self, in_channels, stride):
-        """All branches. The article makes them one by one and concatenates; merged they are the same function."""
+        """All branches. The article makes them one by one and concatenates them; merged they compute the same."""
         return self.transform_layer(in_channels, self.cardinality, stride)
 
     def transition_layer(self, out_dim):
-        """1x1 from the branches to the block's width."""
+        """A 1x1 convolution from the branches' channels to the block's."""
         return self.conv_bn_layer(self.cardinality * self.depth, out_dim, 1, relu=False)
 
     def squeeze_excitation_layer(self, out_dim):
-        """The gate on each channel."""
+        """Squeeze-and-excitation: a gate on each channel."""
         return SqueezeExcitation(out_dim, self.reduction_ratio)
 
     def residual_layer(self, in_dim, out_dim):
-        """A stage of `num_block` blocks; the first halves height and width where the width doubles."""
+        """A stage of `num_block` residual blocks. The first halves H and W if the channels double."""
         blocks = []
         for index in range(self.num_block):
             stride = 1 if in_dim == out_dim else 2
@@ -93,7 +98,7 @@ class SE_ResNeXt(nn.Layer):
         return nn.Sequential(*blocks)
 
     def build_SEnet(self):
-        """The layers of the whole network: everything before the average over the image, and the classifier."""
+        """The layers before global average pooling, and the classifier."""
         in_dim = self.out_dims[0]
         features = [("first", self.conv_bn_layer(3, in_dim, 3))]
         for index, out_dim in enumerate(self.out_dims):
@@ -104,9 +109,3 @@ class SE_ResNeXt(nn.Layer):
     def forward(self, x):
         """Logits of a batch of images."""
         return self.fc(global_average_pool(self.features(x)))
-
-
-if __name__ == "__main__":
-    from tandem.commands.train import train_script
-
-    train_script("se_resnext.yaml", only="paddle")

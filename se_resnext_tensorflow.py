@@ -5,6 +5,11 @@
 ResNeXt: Xie et al. 2017, arXiv:1611.05431. Squeeze-and-excitation: Hu et al. 2018, arXiv:1709.01507.
 """
 
+if __name__ == "__main__":  # before TensorFlow is loaded, so that --help answers at once; it ends the process
+    from tandem.commands.train import train_script
+
+    train_script(__file__, "se_resnext", only="tensorflow")
+
 from tandem.frameworks.tensorflow.layers import (
     AveragePoolPad,
     BatchNorm2D,
@@ -28,7 +33,7 @@ class SE_ResNeXt(tf.keras.Model):
         depth: channels of one branch.
         out_dims: channels after each stage; each equal to the one before, or twice that.
         cardinality: branches of a block.
-        reduction_ratio: by how much squeeze-and-excitation narrows.
+        reduction_ratio: channels divided by the hidden units of squeeze-and-excitation.
     """
 
     def __init__(
@@ -51,7 +56,7 @@ class SE_ResNeXt(tf.keras.Model):
         self.features, self.fc = self.build_SEnet()
 
     def conv_bn_layer(self, in_channels, out_channels, kernel_size, stride=1, groups=1, relu=True, *, name):
-        """Convolution, batch norm and, unless told otherwise, ReLU."""
+        """Convolution, batch norm and, with `relu`, ReLU."""
         layers = [
             Conv2D(in_channels, out_channels, kernel_size, stride, kernel_size // 2, groups, name="conv"),
             BatchNorm2D(out_channels, name="bn"),
@@ -61,7 +66,7 @@ class SE_ResNeXt(tf.keras.Model):
         return tf.keras.Sequential(layers, name=name)
 
     def transform_layer(self, in_channels, branches, stride, *, name):
-        """`branches` branches side by side: 1x1 to `depth` channels each, then 3x3 within each."""
+        """`branches` branches in parallel: a 1x1 convolution to `depth` channels each, then a grouped 3x3 one."""
         width = branches * self.depth
         return tf.keras.Sequential(
             [
@@ -72,19 +77,19 @@ class SE_ResNeXt(tf.keras.Model):
         )
 
     def split_layer(self, in_channels, stride, *, name):
-        """All branches. The article makes them one by one and concatenates; merged they are the same function."""
+        """All branches. The article makes them one by one and concatenates them; merged they compute the same."""
         return self.transform_layer(in_channels, self.cardinality, stride, name=name)
 
     def transition_layer(self, out_dim, *, name):
-        """1x1 from the branches to the block's width."""
+        """A 1x1 convolution from the branches' channels to the block's."""
         return self.conv_bn_layer(self.cardinality * self.depth, out_dim, 1, relu=False, name=name)
 
     def squeeze_excitation_layer(self, out_dim, *, name):
-        """The gate on each channel."""
+        """Squeeze-and-excitation: a gate on each channel."""
         return SqueezeExcitation(out_dim, self.reduction_ratio, name=name)
 
     def residual_layer(self, in_dim, out_dim, *, name):
-        """A stage of `num_block` blocks; the first halves height and width where the width doubles."""
+        """A stage of `num_block` residual blocks. The first halves H and W if the channels double."""
         blocks = []
         for index in range(self.num_block):
             stride = 1 if in_dim == out_dim else 2
@@ -102,7 +107,7 @@ class SE_ResNeXt(tf.keras.Model):
         return tf.keras.Sequential(blocks, name=name)
 
     def build_SEnet(self):
-        """The layers of the whole network: everything before the average over the image, and the classifier."""
+        """The layers before global average pooling, and the classifier."""
         in_dim = self.out_dims[0]
         features = [self.conv_bn_layer(3, in_dim, 3, name="first")]
         for index, out_dim in enumerate(self.out_dims):
@@ -118,12 +123,6 @@ class SE_ResNeXt(tf.keras.Model):
         return self.fc(global_average_pool(self.features(x, training=training)))
 
     def get_config(self):
-        """The arguments that make this network again."""
+        """The constructor's arguments, with which Keras loads the network."""
         names = ("num_classes", "num_block", "depth", "out_dims", "cardinality", "reduction_ratio")
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
-
-
-if __name__ == "__main__":
-    from tandem.commands.train import train_script
-
-    train_script("se_resnext.yaml", only="tensorflow")

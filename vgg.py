@@ -3,10 +3,10 @@
     python vgg.py --framework paddle
     python vgg.py --framework tensorflow --config configs/vgg16_fast.yaml
 
-Simonyan & Zisserman 2015, arXiv:1409.1556; with batch norm and dropout as in PaddlePaddle's tutorial on CIFAR-10.
+Simonyan & Zisserman 2015, arXiv:1409.1556, with the batch norm and dropout of PaddlePaddle's tutorial on CIFAR-10.
 
-A group takes and gives float images, [N, channels, H, W] in Paddle and [N, H, W, channels] in TensorFlow; its pool
-halves H and W.
+The input and output of a group are float feature maps, [N, channels, H, W] in Paddle and [N, H, W, channels] in
+TensorFlow. Its pool halves H and W.
 """
 
 COUNTS = {11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
@@ -17,7 +17,7 @@ WIDTHS = (64, 128, 256, 512, 512)
 
 
 def conv_group_paddle(group, in_channels, out_channels, count, batch_norm, conv_dropout):
-    """`count` 3x3 convolutions with what follows each, and a 2x2 pool, as a list of (name, layer)."""
+    """`count` 3x3 convolutions, each with the layers that follow it, and a 2x2 max pool: a list of (name, layer)."""
     from tandem.frameworks.paddle.layers import BatchNorm2D, Conv2D, Dropout, MaxPool2D
 
     from paddle import nn
@@ -36,7 +36,7 @@ def conv_group_paddle(group, in_channels, out_channels, count, batch_norm, conv_
 
 
 def conv_group_tensorflow(group, in_channels, out_channels, count, batch_norm, conv_dropout):
-    """`count` 3x3 convolutions with what follows each, and a 2x2 pool, as a list of layers."""
+    """`count` 3x3 convolutions, each with the layers that follow it, and a 2x2 max pool: a list of layers."""
     from tandem.frameworks.tensorflow.layers import BatchNorm2D, Conv2D, Dropout, MaxPool2D
 
     from tensorflow import keras
@@ -59,10 +59,11 @@ def vgg_paddle(num_classes=10, depth=16, batch_norm=True, conv_dropout=True, den
 
     Args:
         num_classes: length of the logits.
-        depth: 11, 13, 16 or 19, as the paper counts: with three dense layers.
-        batch_norm: the tutorial's form, with batch norm and dense layers of 512; or the plain one, with 2048.
-        conv_dropout: whether there is dropout among the convolutions, as in the tutorial's form.
-        dense_dropout: the rate of dropout among the dense layers.
+        depth: 11, 13, 16 or 19: the convolutions and three dense layers, as the paper counts.
+        batch_norm: True for the tutorial's form, with batch norm and dense layers of 512 units; False for the plain
+            form, with 2048 units.
+        conv_dropout: whether dropout follows each convolution but the last of its group, as in the tutorial.
+        dense_dropout: the rate of the two dropout layers among the dense layers.
     """
     from tandem.frameworks.paddle.layers import BatchNorm1D, Dropout, Flatten
 
@@ -101,10 +102,11 @@ def vgg_tensorflow(num_classes=10, depth=16, batch_norm=True, conv_dropout=True,
 
     Args:
         num_classes: length of the logits.
-        depth: 11, 13, 16 or 19, as the paper counts: with three dense layers.
-        batch_norm: the tutorial's form, with batch norm and dense layers of 512; or the plain one, with 2048.
-        conv_dropout: whether there is dropout among the convolutions, as in the tutorial's form.
-        dense_dropout: the rate of dropout among the dense layers.
+        depth: 11, 13, 16 or 19: the convolutions and three dense layers, as the paper counts.
+        batch_norm: True for the tutorial's form, with batch norm and dense layers of 512 units; False for the plain
+            form, with 2048 units.
+        conv_dropout: whether dropout follows each convolution but the last of its group, as in the tutorial.
+        dense_dropout: the rate of the two dropout layers among the dense layers.
     """
     from tandem.frameworks.tensorflow.layers import BatchNorm1D, Dropout, Flatten
 
@@ -141,4 +143,4 @@ def vgg_tensorflow(num_classes=10, depth=16, batch_norm=True, conv_dropout=True,
 if __name__ == "__main__":
     from tandem.commands.train import train_script
 
-    train_script("vgg16.yaml")
+    train_script(__file__, "vgg16")

@@ -93,21 +93,21 @@ class Command:
 
 
 @pytest.mark.parametrize("protocol", [0, 2, 4])
-def test_a_hostile_pickle_is_refused_and_not_run(tmp_path, edition, protocol):
+def test_a_malicious_pickle_is_rejected_and_not_run(tmp_path, edition, protocol):
     trace = tmp_path / "ran"
     edition["data_batch_2"] = pickle.dumps({"data": Command(trace)}, protocol=protocol)
     lay(tmp_path, edition)
     with fails("data_batch_2: its md5"):
         data_utils.train_data(tmp_path)
-    with fails(r"data_batch_2: .* refused, it asks for posix.system"):
+    with fails(r"data_batch_2: .* cannot be unpickled, it asks for posix.system"):
         data_utils.train_data(tmp_path, verify=False)
     assert not trace.exists()
     pickle.loads(edition["data_batch_2"])
-    assert trace.exists(), "the pickle is not hostile, so this test shows nothing"
+    assert trace.exists(), "the pickle is not malicious, so this test shows nothing"
 
 
 @pytest.mark.parametrize("call", [("builtins", "eval"), ("numpy", "load"), ("numpy._core.multiarray", "scalar")])
-def test_the_unpickler_admits_no_other_names(tmp_path, edition, call):
+def test_the_unpickler_allows_no_other_names(tmp_path, edition, call):
     module, name = call
     edition["test_batch"] = f"c{module}\n{name}\n.".encode()
     lay(tmp_path, edition)
@@ -123,9 +123,9 @@ def batch(**changes):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (batch()[:-1000], "refused"),
-        (b"", "refused"),
-        (b"not a pickle", "refused"),
+        (batch()[:-1000], "cannot be unpickled"),
+        (b"", "cannot be unpickled"),
+        (b"not a pickle", "cannot be unpickled"),
         (dump([1, 2]), "no dictionary"),
         (batch(labels=None), "'labels'"),
         (batch(data=None), "'data'"),
@@ -238,11 +238,11 @@ def test_a_truncated_archive_is_refused_and_nothing_is_left(tmp_path, edition, m
 
 
 def test_other_bad_archives_are_refused(tmp_path, edition):
-    with fails("data.archive: .*absent is no file"):
+    with fails("data.archive: .*absent is not a file"):
         data_utils.download_data(tmp_path, tmp_path / "absent")
     text = tmp_path / "text"
     text.write_text("no archive\n" * 1000)
-    with fails("text: truncated, or no tar archive"):
+    with fails("text: truncated, or not a tar archive"):
         data_utils.download_data(tmp_path, text)
     altered = pack(tmp_path / "altered", {**edition, "test_batch": edition["test_batch"] + b"."})
     with fails("altered: the md5 of test_batch"):
@@ -297,7 +297,7 @@ def test_an_interrupted_unpacking_leaves_nothing(tmp_path, edition, monkeypatch,
 def test_a_place_that_cannot_be_written_is_named(tmp_path, edition):
     archive = pack(tmp_path / "archive", edition)
     (tmp_path / "file").touch()
-    with fails("file/sub: cannot lay CIFAR-10 there"):
+    with fails("file/sub: cannot write CIFAR-10 there"):
         data_utils.download_data(tmp_path / "file" / "sub", archive)
 
 
@@ -349,7 +349,7 @@ def test_no_mirror_serves(tmp_path, edition, mirrors):
     with fails(r"absent: 404.*other: MD5.*cut: .*127.0.0.1:1/cifar: .*data.archive.*data.source: digits"):
         data_utils.download_data(tmp_path / "target", mirrors=[*mirrors[:3], unreachable])
     assert not list((tmp_path / "target").iterdir())
-    with fails("data.mirrors: none serves"):
+    with fails("data.mirrors: no mirror serves"):
         data_utils.download_data(tmp_path / "target", mirrors=())
 
 

@@ -1,4 +1,4 @@
-"""YAML to frozen, checked settings. Every error is one line that names the file and the key."""
+"""From YAML to frozen, checked settings. Every error is one line that names the file and the key."""
 
 import copy
 import difflib
@@ -32,10 +32,10 @@ def load_config(path, overrides=()):
 
 
 def overridden(values, overrides):
-    """`values` (a config as nested dicts) with each of `overrides` ("optimizer.learning_rate=0.05") put in place.
+    """`values` (a config as nested dicts) with `overrides` ("optimizer.learning_rate=0.05") applied.
 
     Raises:
-        UserError: an override is not KEY=VALUE, or its key leads into something that is not a group.
+        UserError: an override is not KEY=VALUE, or its key leads through a setting that is not a group.
     """
     values = copy.deepcopy(values)
     for override in overrides:
@@ -61,11 +61,11 @@ MOVED = {
     "optimizer.batch_norm_bias_factor": "optimizer.parameter_groups",
     "network.max_pool": "network.name: resnet_fast",
 }
-"""Keys of earlier configs and checkpoints, and what says the same now."""
+"""Keys of earlier configs and checkpoints, and those that replace them."""
 
 
 def check_config(values, origin):
-    """Make a `Config` of a dict; `origin` (a file, or what else they came from) is named in errors.
+    """Make a `Config` of a dict. Errors name `origin`, the file or whatever it came from.
 
     Raises:
         UserError: a key is unknown, missing, has moved, or has a wrong value.
@@ -80,7 +80,7 @@ def check_config(values, origin):
 
 
 def save_config(config, path):
-    """Write the effective config, defaults included, as YAML that `load_config` reads back to an equal `Config`."""
+    """Write the config, defaults included, as YAML that `load_config` reads back as an equal `Config`."""
     Path(path).write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
 
 
@@ -94,14 +94,14 @@ def _holds(values, path):
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that is there twice, of which YAML's own loader takes the last."""
+    """Rejects a duplicate key; YAML's own loader takes the last one."""
 
     def construct_mapping(self, node, deep=False):
         """The mapping of `node`."""
         keys = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.value in keys:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value} is there twice", key.start_mark)
+                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key.value}", key.start_mark)
             keys.add(str(key.value))
         return super().construct_mapping(node, deep)
 
@@ -113,12 +113,12 @@ def _parse(text, origin):
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}: " if mark else ""
         what = getattr(error, "problem", None) or str(error)
-        raise UserError(f"{origin}: {where}not YAML ({what}); correct it there") from error
+        raise UserError(f"{origin}: {where}not YAML ({what}); fix it there") from error
 
 
 def _one_line(error):
     """The first of pydantic's errors as one line, and how many more there are."""
-    # An unknown key comes first: it may be a missing one, misspelt.
+    # Unknown keys come first: one may be a misspelt missing key.
     first, *others = sorted(error.errors(), key=lambda error: error["type"] != "extra_forbidden")
     key, _ = _walk(first["loc"])
     if first["type"] == "extra_forbidden":
@@ -133,7 +133,7 @@ def _one_line(error):
         line = f"{key}.name: {first['ctx']['tag']!r} is unknown; use one of {first['ctx']['expected_tags']}"
     else:
         message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
-        line = f"{key}: {message}" if key else message  # without a key, the message names it
+        line = f"{key}: {message}" if key else message  # a message without a key names it itself
         if not isinstance(first["input"], dict):
             line += f", not {first['input']!r}"
     return line + (f" (and {len(others)} more)" if others else "")

@@ -1,4 +1,4 @@
-"""The networks: the settings of each, checked without a framework, and where its two builders are."""
+"""The networks: the settings of each, checked without a framework, and where to find its two builders."""
 
 import importlib
 import importlib.util
@@ -24,10 +24,12 @@ class SEResNeXt(Settings):
     num_block: PositiveInt = Field(3, description="residual blocks in each stage")
     depth: PositiveInt = Field(64, description="channels of one branch")
     out_dims: tuple[PositiveInt, ...] = Field(
-        (64, 128, 256), min_length=1, description="channels after each stage; each as wide as the last or twice that"
+        (64, 128, 256), min_length=1, description="channels after each stage; each equal to the one before, or twice it"
     )
     cardinality: PositiveInt = Field(8, description="branches of a block")
-    reduction_ratio: PositiveInt = Field(4, description="by how much squeeze-and-excitation narrows")
+    reduction_ratio: PositiveInt = Field(
+        4, description="channels divided by the hidden units of squeeze-and-excitation"
+    )
 
     @model_validator(mode="after")
     def _check_widths(self):
@@ -35,16 +37,17 @@ class SEResNeXt(Settings):
             if after not in (before, 2 * before):
                 raise ValueError(
                     f"out_dims: {after} follows {before}, but the identity shortcut can only keep "
-                    f"the width or double it; use {before} or {2 * before}"
+                    f"the channels or double them; use {before} or {2 * before}"
                 )
             if after != before and before % 2:
                 raise ValueError(
-                    f"out_dims: {before} is odd, so the shortcut to {after} cannot be padded alike on both sides; "
-                    "use even widths"
+                    f"out_dims: {before} is odd, so the shortcut to {after} cannot be padded equally on both sides; "
+                    "use even numbers"
                 )
         if min(self.out_dims) < self.reduction_ratio:
             raise ValueError(
-                f"reduction_ratio: {self.reduction_ratio} leaves no channel of {min(self.out_dims)}; lower it"
+                f"reduction_ratio: {self.reduction_ratio} leaves no hidden unit for {min(self.out_dims)} channels; "
+                "lower it"
             )
         return self
 
@@ -57,14 +60,14 @@ class AlexNet(Settings):
 
     name: Literal["alexnet"] = Field(description="the network")
     kernel_size: Annotated[int, Field(ge=1, le=32)] = Field(11, description="side of the first convolution's kernel")
-    stride: PositiveInt = Field(4, description="step of the first convolution")
-    padding: Annotated[int, Field(ge=0)] = Field(1, description="pixels of zeros around the image")
+    stride: PositiveInt = Field(4, description="stride of the first convolution")
+    padding: Annotated[int, Field(ge=0)] = Field(1, description="zero padding of the first convolution, in pixels")
     lrn: bool = Field(True, description="local response normalisation after the first two convolutions")
 
     @model_validator(mode="after")
     def _check_padding(self):
         if self.padding >= self.kernel_size:
-            raise ValueError(f"padding: {self.padding} is as wide as the kernel of {self.kernel_size}; lower it")
+            raise ValueError(f"padding: {self.padding} is not less than kernel_size {self.kernel_size}; lower it")
         return self
 
 
@@ -77,10 +80,12 @@ class VGG(Settings):
     name: Literal["vgg"] = Field(description="the network")
     depth: Literal[11, 13, 16, 19] = Field(16, description="layers with weights, as the paper counts")
     batch_norm: bool = Field(
-        True, description="batch norm and dense layers of 512; or neither, and dense layers of 2048"
+        True, description="true: batch norm, and dense layers of 512 units; false: no batch norm, and 2048 units"
     )
-    conv_dropout: bool = Field(True, description="dropout of 0.3 and 0.4 among the convolutions")
-    dense_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(0.5, description="dropout among the dense layers")
+    conv_dropout: bool = Field(True, description="dropout of 0.3 and 0.4 after convolutions")
+    dense_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.5, description="rate of dropout among the dense layers"
+    )
 
 
 def blocks_per_stage(depth, bottleneck):
@@ -119,13 +124,13 @@ class ResNetCifar(Settings):
 
 
 class ResNetFast(Settings):
-    """ResNet for small images in the form of the time records (Jordan 2024, arXiv:2404.00498)."""
+    """ResNet for small images in the form of the CIFAR-10 speed records (Jordan 2024, arXiv:2404.00498)."""
 
     builders: ClassVar = {
         "paddle": "resnet_fast:resnet_fast_paddle",
         "tensorflow": "resnet_fast:resnet_fast_tensorflow",
     }
-    smallest_image: ClassVar = 9  # what the stem and three max pools leave of less is nothing
+    smallest_image: ClassVar = 9  # the stem and three max pools leave no pixel of a smaller one
 
     name: Literal["resnet_fast"] = Field(description="the network")
     blocks: PositiveInt = Field(1, description="blocks of two convolutions in each of the three stages")
@@ -144,7 +149,7 @@ class LeNet5(Settings):
 
 
 class SimpleCNN(Settings):
-    """The simple CNN of the series, for 32x32 images."""
+    """The articles' simple CNN, for 32x32 images."""
 
     builders: ClassVar = {"paddle": "lenet:simple_cnn_paddle", "tensorflow": "lenet:simple_cnn_tensorflow"}
     image_size: ClassVar = 32
@@ -156,14 +161,14 @@ class Own(Settings):
     """A network of your own: a file NAME.py with the builders NAME_paddle and NAME_tensorflow."""
 
     name: Literal["own"] = Field(description="the network")
-    file: str = Field(description="the Python file; its name is that of the builders")
-    options: dict[str, Any] = Field({}, description="what the builders are called with, besides num_classes")
+    file: str = Field(description="the Python file, NAME.py")
+    options: dict[str, Any] = Field({}, description="arguments of the builders, besides num_classes")
 
     @field_validator("file")
     @classmethod
     def _check_file(cls, file):
         if not (file.endswith(".py") and Path(file).stem.isidentifier()):
-            raise ValueError("use a Python file whose name can be the start of a function's, such as mynet.py")
+            raise ValueError("use a Python file whose name is a valid identifier, such as mynet.py")
         return file
 
     @property
@@ -178,7 +183,7 @@ Network = Annotated[
 
 
 def names():
-    """The names of the networks here, without `own`."""
+    """The names of all networks but `own`."""
     members = get_args(get_args(Network)[0])
     return [get_args(member.model_fields["name"].annotation)[0] for member in members if member is not Own]
 
@@ -186,24 +191,24 @@ def names():
 def build(network, framework, num_classes):
     """Build `network` (settings) in `framework` ("paddle" or "tensorflow"): a paddle.nn.Layer or a tf.keras.Model.
 
-    Imports only the module of that one builder, and with it that one framework.
+    Imports only the module of that builder, so it loads only that framework.
 
     Raises:
-        UserError: a file of one's own is missing, or holds no such builder.
+        UserError: the file of an `own` network is missing, or has no such builder.
     """
     where, name = network.builders[framework].rsplit(":", 1)
     if isinstance(network, Own):
         builder, parameters = getattr(_load_file(where), name, None), network.options
         if builder is None:
             both = " and ".join(builder.rsplit(":", 1)[1] for builder in network.builders.values())
-            raise UserError(f"{where}: holds no {name}; write the twin builders {both}")
+            raise UserError(f"{where}: has no {name}; write the twin builders {both}")
     else:
         builder, parameters = getattr(importlib.import_module(where), name), network.model_dump(exclude={"name"})
     return builder(num_classes=num_classes, **parameters)
 
 
 def _load_file(path):
-    """Import the Python file `path` as a module of its own name."""
+    """Import the Python file `path` as a module, named after the file."""
     if not Path(path).is_file():
         raise UserError(f"{path}: no such file; check network.file")
     specification = importlib.util.spec_from_file_location(Path(path).stem, path)

@@ -1,4 +1,4 @@
-"""Learning rates. Each schedule is a pure function of the step, so that a resumed run needs no state for it."""
+"""Learning rate schedules. Each is a pure function of the step, so a resumed run needs no state for it."""
 
 import bisect
 import math
@@ -14,9 +14,9 @@ Drop = Annotated[float, Field(gt=0, le=1)]
 
 
 class Schedule(Settings):
-    """What every schedule has: an optional warm-up, in equal steps from 0 to where the schedule then stands."""
+    """What every schedule has: an optional linear warm-up, from 0 to the schedule's value at its end."""
 
-    warmup_epochs: NonNegativeFloat = Field(0, description="epochs of linear warm-up, within the schedule's own course")
+    warmup_epochs: NonNegativeFloat = Field(0, description="epochs of linear warm-up; they count among `epochs`")
 
     def factor(self, epoch, epochs, samples):
         """The multiple of the base learning rate after `epoch` (fractional) of `epochs` and `samples` images."""
@@ -34,11 +34,11 @@ class Constant(Schedule):
 
 
 class Step(Schedule):
-    """Times `gamma` every `every_epochs`; the article divides by 10 every 30."""
+    """Multiply by `gamma` every `every_epochs` epochs; the article divides by 10 every 30."""
 
     name: Literal["step"] = Field(description="the schedule")
     every_epochs: PositiveInt = Field(30, description="epochs between two drops")
-    gamma: Drop = Field(0.1, description="what the learning rate is multiplied with at each drop")
+    gamma: Drop = Field(0.1, description="the factor of the learning rate at each drop")
 
     def factor(self, epoch, epochs, samples):
         """See `Schedule.factor`."""
@@ -46,11 +46,11 @@ class Step(Schedule):
 
 
 class Milestones(Schedule):
-    """Times `gamma` at each of `at_epochs`."""
+    """Multiply by `gamma` at each of `at_epochs`."""
 
     name: Literal["milestones"] = Field(description="the schedule")
-    at_epochs: tuple[PositiveInt, ...] = Field(min_length=1, description="after how many epochs it drops, ascending")
-    gamma: Drop = Field(0.1, description="what the learning rate is multiplied with at each drop")
+    at_epochs: tuple[PositiveInt, ...] = Field(min_length=1, description="the epochs after which it drops, ascending")
+    gamma: Drop = Field(0.1, description="the factor of the learning rate at each drop")
 
     @field_validator("at_epochs")
     @classmethod
@@ -68,7 +68,7 @@ class DiscreteExponential(Schedule):
     """lr0 * a^floor(n/b) after n samples: `learning_rate_schedule='discexp'` of PaddlePaddle's first tutorials."""
 
     name: Literal["discexp"] = Field(description="the schedule")
-    a: Drop = Field(0.1, description="what the learning rate is multiplied with at each drop")
+    a: Drop = Field(0.1, description="the factor of the learning rate at each drop")
     b: PositiveInt = Field(5_000_000, description="samples between two drops")
 
     def factor(self, epoch, epochs, samples):
@@ -89,12 +89,12 @@ class Cosine(Schedule):
 
 
 class OneCycle(Schedule):
-    """Linear up to the base learning rate, linear down to `final_factor` of it (Smith 2018, arXiv:1803.09820)."""
+    """Linearly up to the base learning rate, then down to `final_factor` of it (Smith 2018, arXiv:1803.09820)."""
 
     name: Literal["one_cycle"] = Field(description="the schedule")
     start_factor: Fraction = Field(0.1, description="the start, as a fraction of the base learning rate")
     peak: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.3, description="when the top is reached, as a fraction of the run"
+        0.3, description="when the base learning rate is reached, as a fraction of the run"
     )
     final_factor: Fraction = Field(0.0, description="the end, as a fraction of the base learning rate")
 
@@ -111,7 +111,7 @@ AnySchedule = Annotated[
 def learning_rate(schedule, base, step, steps_per_epoch, epochs, samples):
     """The learning rate of training step `step` (from 0) after `samples` images, as a float that float32 holds exactly.
 
-    Rounded because Paddle passes it to float32 parameters as float32; both frameworks must use the same number.
+    Paddle passes it to float32 parameters as float32. It is rounded here, so that both frameworks use the same number.
     """
     epoch = step / steps_per_epoch
     factor = schedule.factor(max(epoch, schedule.warmup_epochs), epochs, samples)

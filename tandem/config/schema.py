@@ -1,4 +1,4 @@
-"""Everything that a YAML file may say: the groups of settings, each key with its meaning, default and range."""
+"""All settings that a YAML file may hold, in groups: each key with its meaning, default and range."""
 
 from typing import Annotated, Literal
 
@@ -11,49 +11,51 @@ from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_v
 
 
 class Augmentation(Settings):
-    """What is done to training images, at random."""
+    """Random changes to training images."""
 
     crop_padding: Annotated[int, Field(ge=0, le=16)] = Field(
         4, description="pixels of padding on each side before a random crop; 0 for none"
     )
     flip: Literal[False, True, "alternating"] = Field(
         True,
-        description="mirror half of the images from left to right, drawn anew in every epoch; or, alternating, the "
-        "other half in every other epoch",
+        description="flip images horizontally: each with probability 1/2; or alternating, at random in the first "
+        "epoch and then in every other one",
     )
     cutout: Annotated[int, Field(ge=0, le=64)] = Field(0, description="side of a blanked square in pixels; 0 for none")
     mixup: Annotated[float, Field(ge=0, le=100)] = Field(
         0.0,
         description="alpha of mixup, which mixes pairs of images and their losses; 0 for none. Training accuracy then "
-        "counts the heavier label of each pair",
+        "counts the label with the larger weight",
     )
 
 
 class Data(Settings):
-    """The images: where they are, how they are checked, split, normalised and augmented."""
+    """The images: where they are, and how they are checked, split, normalised and augmented."""
 
     source: Literal["cifar10", "digits", "folder"] = Field(
         "cifar10", description="CIFAR-10; scikit-learn's digits, which need no network; or your own image folder"
     )
-    directory: str = Field(".", description="the folder that holds (or shall hold) cifar-10-batches-py, or your images")
+    directory: str = Field(".", description="the folder that cifar-10-batches-py, or your images, are in")
     archive: str | None = Field(None, description="a local cifar-10-python.tar.gz or .tar.xz, in place of the download")
     mirrors: tuple[str, ...] = Field(
-        data_utils.MIRRORS, min_length=1, description="addresses of cifar-10-python.tar.gz, tried in order"
+        data_utils.MIRRORS, min_length=1, description="URLs of cifar-10-python.tar.gz, tried in order"
     )
     verify: bool = Field(True, description="check the md5 of each CIFAR-10 file")
     image_size: Annotated[int, Field(ge=8, le=512)] = Field(
         32, description="height and width in pixels; digits and folders are resized to it"
     )
     test_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
-        0.2, description="the part set apart for testing where a folder has no train/ and test/"
+        0.2, description="the fraction of the images for the test set, if a folder has no train/ and test/"
     )
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.0,
-        description="the part of the training set that chooses the best checkpoint, by the weights themselves and not "
-        "their averages, and is not trained on",
+        description="the fraction of the training set that is held out to choose the best checkpoint, by the weights "
+        "and not by their EMA",
     )
     normalization: Literal["channel", "mean_image", "none"] = Field(
-        "channel", description="by the training set's mean and std of each channel; minus its mean image; or x/255"
+        "channel",
+        description="channel: by the training set's mean and std of each channel; mean_image: (x - mean image)/255; "
+        "none: x/255",
     )
     augmentation: Augmentation = Field(Augmentation(), description="random changes to training images")
 
@@ -62,7 +64,7 @@ class ParameterGroup(Settings):
     """How one kind of parameter is trained."""
 
     learning_rate_factor: Annotated[Float32, Field(ge=0)] = Field(
-        1.0, description="what the learning rate is multiplied with; 0 leaves these parameters as they begin"
+        1.0, description="factor of the learning rate; 0 freezes these parameters"
     )
     weight_decay: Annotated[Float32, Field(ge=0, lt=1)] | None = Field(
         None, description="the L2 factor of these parameters; null for optimizer.weight_decay"
@@ -70,7 +72,7 @@ class ParameterGroup(Settings):
 
 
 class ParameterGroups(Settings):
-    """The kinds of parameters, as tandem/core/state.py tells them apart; null trains a kind like the rest."""
+    """Parameter groups by kind, see `kind` in tandem/core/state.py; null trains a kind like the rest."""
 
     first_convolution: ParameterGroup | None = Field(None, description="weight of the first convolution")
     convolution: ParameterGroup | None = Field(None, description="weights of all other convolutions")
@@ -91,20 +93,20 @@ class Optimizer(Settings):
     nesterov: bool = Field(False, description="Nesterov's form of momentum")
     weight_decay: Annotated[Float32, Field(ge=0, lt=1)] = Field(5e-4, description="L2 factor, added to the gradient")
     parameter_groups: ParameterGroups = Field(
-        ParameterGroups(), description="kinds of parameters that are trained in another way than the rest"
+        ParameterGroups(), description="kinds of parameters with another learning rate or weight decay"
     )
 
 
 class InitialWeights(Settings):
-    """What the weights begin with: random (tandem/core/initial_weights.py), but for what is named here."""
+    """Initialisers besides the random one: see tandem/core/initial_weights.py."""
 
     whitening: bool = Field(
         False,
-        description="the first convolution begins with the principal components of the training images' patches",
+        description="the first convolution starts with the principal components of the training images' patches",
     )
     dirac: bool = Field(
         False,
-        description="Dirac initialisation: the first filters of a convolution of odd size pass on one channel each",
+        description="Dirac initialisation: the first filters of each odd-sized convolution pass one channel each",
     )
 
 
@@ -112,30 +114,30 @@ class Evaluation(Settings):
     """When and how the test set is evaluated."""
 
     period: PositiveInt = Field(
-        1, description="epochs between two tests, also on validation images; the last epoch is tested in any case"
+        1, description="epochs between two tests, also on validation images; the last epoch is always tested"
     )
     flip_tta: bool = Field(
         False,
-        description="test-time augmentation, reported apart: after the last epoch also test with the mean of the "
-        "logits of image and mirror image",
+        description="test-time augmentation: after the last epoch, also test with the mean of the logits of each image "
+        "and its horizontal flip; reported separately",
     )
-    # From 0.5 on, 1 - decay is exact in float32, as decay is, so that both frameworks use the same two numbers.
+    # From 0.5 on, float32 holds 1 - decay exactly too, so both frameworks use the same two numbers.
     ema_decay: Annotated[Float32, Field(ge=0.5, lt=1)] | None = Field(
         None,
-        description="EMA of weights and statistics, ema = ema_decay*ema + (1 - ema_decay)*now at each step, reported "
-        "apart; null for none",
+        description="EMA of weights and statistics, ema = ema_decay*ema + (1 - ema_decay)*now at each step; reported "
+        "separately; null for none",
     )
 
 
 class Checkpoints(Settings):
-    """When checkpoints are written, and how many stay. One is written after every epoch in any case."""
+    """When checkpoints are written, and how many are kept. One is always written after an epoch."""
 
-    keep: PositiveInt = Field(3, description="how many of the newest stay, besides the best")
+    keep: PositiveInt = Field(3, description="how many of the newest are kept, besides the best")
     every_minutes: PositiveFloat = Field(10.0, description="minutes between checkpoints within an epoch")
 
 
 class Config(Settings):
-    """Everything that decides a run."""
+    """All settings of a run."""
 
     network: Network = Field(description="the network and its sizes")
     data: Data = Field(Data(), description="the images")
@@ -144,22 +146,24 @@ class Config(Settings):
     epochs: PositiveInt = Field(description="passes over the training set")
     batch_size: Annotated[int, Field(ge=2)] = Field(128, description="images in a training step")
     label_smoothing: Annotated[Float32, Field(ge=0, lt=1)] = Field(
-        0.0, description="the part of a label's weight that is spread over all classes"
+        0.0, description="the fraction of each label that is spread evenly over all classes"
     )
-    initial_weights: InitialWeights = Field(InitialWeights(), description="what the weights begin with")
+    initial_weights: InitialWeights = Field(InitialWeights(), description="initialisers besides the random one")
     evaluation: Evaluation = Field(Evaluation(), description="when and how the test set is evaluated")
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(0, description="decides weights, order and augmentation")
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(
+        0, description="of the initial weights, the shuffling, the augmentation and the dropout"
+    )
     precision: Literal["float32", "float64", "bfloat16", "float16"] = Field(
-        "float32", description="what convolutions and products are computed in; the 16-bit ones keep float32 weights"
+        "float32", description="of convolutions and matrix products; the 16-bit ones keep float32 weights"
     )
     device: str = Field("auto", description="auto (a GPU if there is one), cpu, gpu, or gpu:N")
     threads: Annotated[int, Field(ge=0, le=1024)] = Field(0, description="CPU threads; 0 for one a core")
-    tf32: bool = Field(False, description="let a GPU compute float32 products in TF32")
+    tf32: bool = Field(False, description="let a GPU compute float32 convolutions and matrix products in TF32")
     log_period: PositiveInt = Field(50, description="batches between two log lines")
     checkpoints: Checkpoints = Field(Checkpoints(), description="when checkpoints are written")
 
     def without_ema(self):
-        """The same settings for an engine that need not keep the EMA beside the weights."""
+        """The same settings without an EMA, for an engine that does not train."""
         return self.model_copy(update={"evaluation": self.evaluation.model_copy(update={"ema_decay": None})})
 
     @field_validator("device")
@@ -181,7 +185,7 @@ class Config(Settings):
         smallest = getattr(self.network, "smallest_image", self.data.image_size)
         if self.data.image_size < smallest:
             raise ValueError(
-                f"data.image_size: this {self.network.name} needs {smallest} pixels, not {self.data.image_size}; "
+                f"data.image_size: {self.network.name} needs at least {smallest} pixels, not {self.data.image_size}; "
                 f"set {smallest} or more"
             )
         return self

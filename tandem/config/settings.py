@@ -1,4 +1,4 @@
-"""The base of every group of settings: frozen, strict about names, exact about numbers."""
+"""The base class of every group of settings: frozen, strict about names, exact about numbers."""
 
 from typing import Annotated
 
@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, PlainSerializer
 
 
 class Settings(BaseModel):
-    """A group of settings. Frozen; an unknown key is an error; infinity and NaN are not numbers."""
+    """A group of settings. It is frozen; an unknown key, infinity and NaN are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
 
@@ -21,6 +21,6 @@ def _as_written(value: float) -> float:
 
 
 Float32 = Annotated[float, AfterValidator(_to_float32), PlainSerializer(_as_written, when_used="json")]
-"""A number that both frameworks must read alike. Paddle keeps momentum and the L2 factor as C++ `float`, so that 0.9 is
-0.8999999762 even in a float64 run (paddle/phi/kernels/impl/momentum_kernel_impl.h). Rounded here, once, both agree.
+"""A number that is rounded to float32 once, here, so that both frameworks use the same one. Paddle keeps momentum and
+the L2 factor as C++ `float`: 0.9 is 0.8999999762, even in float64 (paddle/phi/kernels/impl/momentum_kernel_impl.h).
 Files show it as it was written, 0.9."""

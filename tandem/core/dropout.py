@@ -1,30 +1,31 @@
 """Dropout masks as a function of (seed, step, layer, rank, element): the same bits in NumPy, Paddle and TensorFlow.
 
-Neither framework's generator can be had in the other, so a counter is hashed instead: the element's number in CHW
-order, mixed with two 32-bit keys that differ for each seed, step, layer and rank. All is 32-bit integer arithmetic
-that wraps.
+Neither framework has the other's random generator, so a hash of a counter takes its place. The counter is the
+element's index in NCHW order; it is mixed with two 32-bit keys for each seed, step, layer and rank. All arithmetic is
+on 32-bit integers and wraps.
 """
 
 from tandem.core.random import random_bits
 
 import numpy as np
 
-# The constants are those of lowbias32 in Chris Wellons' Hash Prospector (github.com/skeeto/hash-prospector), which flip
-# each output bit with nearly even odds. The second key goes in between, or masks of two keys would be permutations.
+# The constants are those of a two-round hash found with Hash Prospector (github.com/skeeto/hash-prospector, issue 19):
+# each input bit flips each output bit with a probability of nearly 1/2. The second key is added between the rounds;
+# otherwise two masks would hold the same values in another order.
 SHIFTS = (16, 15, 15)
 FACTORS = (0x21F0AAAD, 0x735A2D97)
 
-CHUNK = 1 << 16  # elements hashed at a time, so that they stay in the cache
+CHUNK = 1 << 16  # elements hashed at a time, few enough for the CPU's cache
 
 
 def keys(seed, step, names, rank=0):
-    """The keys of the layers `names` at `step`: uint32 [len(names), 2]. `rank` numbers a parallel run's workers."""
+    """The keys of the layers `names` at `step`: uint32 [len(names), 2]. `rank` is the worker's in a parallel run."""
     bits = [random_bits(seed, f"dropout {name}", rank, step, 1) for name in names]
     return np.array(bits, "<u8").view("<u4").reshape(len(names), 2)
 
 
 def threshold(rate):
-    """The 32-bit hash from which on an element is kept, where a part `rate` of them is dropped."""
+    """The least 32-bit hash with which an element is kept, so that a fraction `rate` of them is dropped."""
     return round(rate * 2**32)
 
 
@@ -34,7 +35,7 @@ def mask(key, shape, rate):
     Args:
         key: uint32 [2], a row of `keys`.
         shape: fewer than 2**32 elements.
-        rate: the part that is dropped, in [0, 1).
+        rate: the fraction that is dropped, in [0, 1).
     """
     kept = np.empty(int(np.prod(shape)), bool)
     for start in range(0, kept.size, CHUNK):

@@ -1,4 +1,4 @@
-"""The one exception for what a user can put right."""
+"""The exception for errors that a user can fix."""
 
 
 class UserError(Exception):
@@ -8,4 +8,4 @@ class UserError(Exception):
     """
 
     def __init__(self, message):
-        super().__init__(" ".join(message.split()))  # one line, whatever a library's error or a file's name held
+        super().__init__(" ".join(message.split()))  # a library's error or a file's name may have several lines

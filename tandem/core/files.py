@@ -1,4 +1,4 @@
-"""Files: written whole or not at all; and arrays on their way from one process to another."""
+"""Atomic writes of files, and arrays passed between processes."""
 
 import json
 import os
@@ -9,17 +9,17 @@ from tandem.core.errors import UserError
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
-"""The folder that holds the package and the networks: a checkout, or where pip has installed them."""
+"""The folder that holds the package and the networks: a checkout, or where pip installed them."""
 
 UNFINISHED = ".unfinished-"
-"""How the name of a file begins while it is being written."""
+"""The prefix of a file's name while it is being written."""
 
 
 def write_file(path, content):
-    """Write the bytes `content` to `path`, by a temporary file, fsync and rename: all of it, or nothing.
+    """Write the bytes `content` to `path` atomically: to a temporary file, then fsync and rename.
 
     Raises:
-        UserError: the file cannot be written; nothing is left behind, and what was there before still is.
+        UserError: the file cannot be written. An old one is unchanged, and no temporary file is left.
     """
     path = Path(path)
     try:
@@ -36,23 +36,23 @@ def write_file(path, content):
             raise
         _sync_folder(path.parent)
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); what was there is as it was") from error
+        raise UserError(f"{path}: cannot be written ({error.strerror}); an old file is unchanged") from error
 
 
 def check_folder(folder):
-    """Refuse, before any work is done, a folder into which `write_file` could not write. It need not be there yet.
+    """Check, before any work is done, that `write_file` could write into `folder`. It need not exist yet.
 
     Raises:
-        UserError: it is a file, or may not be made or written.
+        UserError: it is a file, or cannot be created or written to.
     """
-    whole = Path(folder).absolute()
-    there = next(path for path in (whole, *whole.parents) if path.exists())
-    if not (there.is_dir() and os.access(there, os.W_OK)):
-        raise UserError(f"{folder}: cannot be written; name a folder that can")
+    absolute = Path(folder).absolute()
+    existing = next(path for path in (absolute, *absolute.parents) if path.exists())
+    if not (existing.is_dir() and os.access(existing, os.W_OK)):
+        raise UserError(f"{folder}: cannot be written; name another folder")
 
 
 def write_arrays(folder, arrays):
-    """Write the dict `arrays`, from name to array, into `folder`, over what was there.
+    """Write the dict `arrays` (name to array) into `folder`, over those of an earlier call.
 
     Raises:
         OSError: the folder cannot be written.
@@ -65,14 +65,14 @@ def write_arrays(folder, arrays):
 
 
 def read_arrays(folder):
-    """What `write_arrays` wrote, in its order, as maps of the files: good until these are written again."""
+    """The dict that `write_arrays` wrote, in its order, memory-mapped: valid until the folder is written again."""
     folder = Path(folder)
     names = json.loads((folder / "names.json").read_text())
     return {name: np.load(folder / f"{number}.npy", mmap_mode="r") for number, name in enumerate(names)}
 
 
 def _sync_folder(folder):
-    """A rename is on the disk only when its folder is. Windows cannot open one."""
+    """Flush a rename to the disk, where it is only once its folder is. Windows cannot open a folder."""
     if os.name == "nt":
         return
     descriptor = os.open(folder, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""Initial weights by canonical name, in NumPy, so that both frameworks start equal."""
+"""Initial weights by canonical name, in NumPy, so that both frameworks start from the same ones."""
 
 import hashlib
 import math
@@ -11,36 +11,36 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 WHITENING_IMAGES = 5000
-"""How many of the training images `whitening` goes by: more change the components little."""
+"""How many training images `initialise` computes the whitening from: more change the components little."""
 
 WHITENING_EPSILON = 5e-4
-"""Keeps `whitened` from blowing up components that hardly vary."""
+"""Added to the variances in `whitened`, so that components that hardly vary are not amplified."""
 
 
 def initial_state(shapes, seed):
     """Initial values, float32, for canonical names and shapes of parameters and batch-norm statistics.
 
     Convolutions (OIHW): uniform with He's variance 2 / fan-in (He et al. 2015, arXiv:1502.01852). Dense ([in, out]):
-    uniform with Glorot's variance 2 / (in + out) (Glorot & Bengio 2010). Scales and running variances 1; the rest 0.
-    Uniform rather than normal, since it takes only exactly rounded operations: the same bits on every machine. Each
-    array depends on (seed, its name) alone, not on what else the network holds.
+    uniform with Glorot's variance 2 / (in + out) (Glorot & Bengio 2010). Scales and running variances: 1. The rest: 0.
+    Uniform, not normal: that needs only exactly rounded operations, so the bits are the same on every machine. Each
+    array depends only on the seed, its name and its shape, not on the rest of the network.
     """
     return {name: _initial(name, shape, seed) for name, shape in shapes.items()}
 
 
 def initialise(engine, settings, images, mean, std):
-    """Give a new `engine` the initial weights that `settings.initial_weights` names, beside the random ones it has.
+    """Replace random weights of a new `engine` by those of the initialisers that `settings.initial_weights` names.
 
-    Training and the certificate both begin with this. The EMA begins with the same weights.
+    Training and the certificate both start with this. The EMA starts from the same weights.
 
     Args:
         engine: of either framework (tandem/frameworks/base.py).
         settings: a `tandem.config.schema.Config`.
-        images: the training images, uint8 [N, 3, H, W]; whitening takes the first `WHITENING_IMAGES`.
+        images: the training images, uint8 [N, 3, H, W]; whitening uses the first `WHITENING_IMAGES`.
         mean, std: what they are normalised with.
 
     Raises:
-        UserError: `whitening` of a network without a convolution on the images' three channels.
+        UserError: `whitening`, but there is no first convolution, or it does not take the images' channels.
     """
     arrays, changed = engine.state(), {}
     if settings.initial_weights.dirac:
@@ -50,21 +50,21 @@ def initialise(engine, settings, images, mean, std):
         name = state.first_convolution(engine.shapes)
         if name is None or engine.shapes[name][1] != images.shape[1]:
             raise UserError(
-                "initial_weights.whitening: the network's first layer with weights is no convolution; leave it out"
+                "initial_weights.whitening: the first convolution must take the images' channels; leave it out"
             )
         changed[name] = whitened(arrays[name], (images[:WHITENING_IMAGES] - mean) / std)
     if changed:
-        averages = {f"ema/{name}": array for name, array in changed.items() if f"ema/{name}" in arrays}
-        engine.load_state({**arrays, **changed, **averages}, "initial weights")
+        ema = {f"ema/{name}": array for name, array in changed.items() if f"ema/{name}" in arrays}
+        engine.load_state({**arrays, **changed, **ema}, "initial weights")
 
 
 def whitened(weight, images):
-    """A copy of a first convolution's `weight`, float [out, 3, k, k], that takes k x k patches of `images` apart.
+    """A copy of a first convolution's `weight`, float [out, 3, k, k], that whitens the k x k patches of `images`.
 
-    Its filters are the principal components of the patches, about 0, the largest first, each divided by the square root
-    of its variance, so that all outputs vary alike; and the negative of each, for a ReLU lets only one side through.
-    Where there are more filters than that, the rest stay. This is the whitening of Page 2019 ("How to train your
-    ResNet", part 8) and of Jordan 2024 (arXiv:2404.00498), from where the epsilon is.
+    Its filters are the principal components of the patches, the largest first, without subtracting their mean. Each is
+    divided by the square root of its variance, so that all outputs have the same variance. Its negative follows it,
+    since a ReLU passes only one sign. Filters beyond these keep their weights. This is the whitening of Page 2019 ("How
+    to train your ResNet", part 8) and of Jordan 2024 (arXiv:2404.00498), which has the same epsilon.
 
     Args:
         weight: as above.
@@ -79,7 +79,7 @@ def whitened(weight, images):
         count += len(patches)
     variances, components = np.linalg.eigh(moments / count)
     variances, components = variances[::-1], components.T[::-1]
-    # The sign of a component is arbitrary: its largest entry is made positive.
+    # A component's sign is arbitrary: make its largest entry positive.
     largest = np.abs(components).argmax(axis=1)
     components = components * np.sign(components[np.arange(len(components)), largest])[:, None]
     components = components / np.sqrt(variances + WHITENING_EPSILON)[:, None]
@@ -90,9 +90,9 @@ def whitened(weight, images):
 def dirac(weight):
     """A copy of a convolution's `weight`, float [out, in, k, k], k odd, with Dirac initialisation.
 
-    The first `in` filters, or all where there are fewer, each pass on one channel (Zagoruyko & Komodakis 2017,
-    arXiv:1706.00388; as in Jordan 2024, arXiv:2404.00498, section 3.3). The rest are divided by the square root of 6:
-    then they are as long as PyTorch's initial filters, among which Jordan puts the identity.
+    Each of the first `in` filters, or of all if there are fewer, passes one channel unchanged (Zagoruyko & Komodakis
+    2017, arXiv:1706.00388; as in Jordan 2024, arXiv:2404.00498, section 3.3). The rest are divided by sqrt(6): that
+    turns He's uniform bound into the default one of PyTorch, which Jordan keeps for them.
     """
     weight = weight / np.float32(math.sqrt(6))
     channels = np.arange(min(weight.shape[:2]))
@@ -114,5 +114,5 @@ def _initial(name, shape, seed):
 def _uniform(name, shape, seed, bound):
     key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little")
     bits = random_bits(seed, "weights", key, 0, math.prod(shape))
-    unit = (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53  # 53 random bits: every float64 step of [0, 1)
+    unit = (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53  # a random multiple of 2**-53 in [0, 1)
     return ((2 * unit - 1) * bound).astype(np.float32).reshape(shape)

@@ -1,4 +1,4 @@
-"""What figures depend on besides the code."""
+"""The machine, on which measured figures depend."""
 
 import os
 import platform
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def machine():
-    """What the figures depend on: the CPU's model, the cores this process may use, system, Python and NumPy."""
+    """The CPU's model, how many cores this process may use, the system, and the versions of Python and NumPy."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]

@@ -1,32 +1,32 @@
 """The state of a run as a dict from canonical name to NumPy array, the same for both frameworks.
 
 `conv.weight` (OIHW), `bn.weight`, `bn.bias`, `bn.running_mean`, `bn.running_var`, `fc.weight` ([in, out]), `fc.bias`,
-each behind the path of its block, such as `features.stage1.block2.`; `velocity/<parameter>` for each parameter; with
+each after the path of its block, such as `features.stage1.block2.`; `velocity/<parameter>` for each parameter; with
 `evaluation.ema_decay` also `ema/<name>` for each weight and statistic, its EMA over the steps; with float16 also
 `loss_scale/scale` and `loss_scale/good_steps`.
-Names pair the twins, never order.
+The twins' tensors are paired by name, never by order.
 """
 
 from tandem.core.errors import UserError
 
 PADDLE_STATISTICS = {"_mean": "running_mean", "_variance": "running_var"}
-"""Paddle's names of tensors, where they differ from the canonical ones."""
+"""Paddle's names of tensors to the canonical ones, where they differ."""
 
 
 def check(state, shapes, origin):
     """Check that `state` has exactly the names and shapes of `shapes` (name to tuple); `origin` says where it is from.
 
     Raises:
-        UserError: names are missing or left over, or a shape differs; lists them.
+        UserError: names are missing or unexpected, or shapes differ; lists them.
     """
     missing = sorted(shapes.keys() - state.keys())
-    extra = sorted(state.keys() - shapes.keys())
+    unexpected = sorted(state.keys() - shapes.keys())
     differing = [
         f"{name} {tuple(state[name].shape)} for {tuple(shapes[name])}"
         for name in sorted(shapes.keys() & state.keys())
         if tuple(state[name].shape) != tuple(shapes[name])
     ]
-    faults = (("missing", missing), ("left over", extra), ("of another shape", differing))
+    faults = (("missing", missing), ("unexpected", unexpected), ("of another shape", differing))
     if any(names for _, names in faults):
         listed = "; ".join(f"{len(names)} {what}: {_some(names)}" for what, names in faults if names)
         raise UserError(f"{origin}: does not fit the configured network ({listed}); use the config it was made with")
@@ -39,7 +39,7 @@ def from_paddle(name):
 
 
 def kind(name, shapes):
-    """What kind of parameter `name` is: a field of `ParameterGroups` in config/schema.py, or None for any other.
+    """The parameter group of `name`: a field of `ParameterGroups` in config/schema.py, or None if it is in no group.
 
     Args:
         name: canonical.
@@ -56,12 +56,16 @@ def kind(name, shapes):
 
 
 def first_convolution(shapes):
-    """The name of the first weight of a convolution in `shapes`, or None."""
+    """The name of the first convolution's weight in `shapes`, or None."""
     return next((name for name, shape in shapes.items() if len(shape) == 4), None)
 
 
 def grouped(optimizer, shapes):
-    """The parameters that are not trained like the rest under `optimizer`, the settings of that name.
+    """The parameters in a configured parameter group.
+
+    Args:
+        optimizer: the settings of that name.
+        shapes: of all that the state holds, by name.
 
     Returns:
         A dict from name to (learning rate factor, weight decay): see `ParameterGroups` in config/schema.py.

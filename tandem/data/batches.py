@@ -1,4 +1,4 @@
-"""Batches: shuffled and augmented for training, in order for evaluation, and made ahead by a thread.
+"""Batches: shuffled and augmented for training, in order for evaluation, and prefetched by a thread.
 
 Both frameworks see the same bytes: a batch is a function of (seed, epoch, step).
 """
@@ -16,9 +16,9 @@ import numpy as np
 
 
 class Batch(NamedTuple):
-    """What one step sees: `images` uint8 [B, 3, H, W], C-contiguous, and `labels` int64 [B].
+    """The input of one step: `images` uint8 [B, 3, H, W], C-contiguous, and `labels` int64 [B].
 
-    With mixup also `permutation`, int64 [B], and `weight`, 0.5 to 1: see `mixup`. The device does the mixing.
+    With mixup also `permutation`, int64 [B], and `weight`, 0.5 to 1: see `mixup`. The engine mixes on the device.
     """
 
     images: np.ndarray
@@ -30,8 +30,8 @@ class Batch(NamedTuple):
 def steps_per_epoch(count: int, batch_size: int) -> int:
     """Return how many batches `training_batches` makes of `count` images.
 
-    The smaller last batch is kept, so that every image is seen, but not if it is a single image: batch
-    normalisation would see no variance.
+    A smaller last batch is kept, so that every image is seen. A last batch of one image is dropped: batch normalisation
+    needs a variance.
     """
     whole, rest = divmod(count, batch_size)
     return whole + (rest > 1)
@@ -48,20 +48,19 @@ def training_batches(
 ) -> Iterator[Batch]:
     """Yield the shuffled, augmented batches of one training epoch; see `steps_per_epoch`, `augment` and `mixup`.
 
-    `augmentation` has `mixup` (alpha, 0 is off) besides what `augment` needs. With `flip` "alternating" an image is
-    mirrored, or not, at random in the first epoch, and then in every other one (Jordan 2024, arXiv:2404.00498,
-    section 3.6), so that both its sides are seen in any two epochs. `fill`, uint8 [3], colours the
-    padding of a crop and the hole of cutout: see `fill_color`. The order is a function of (seed, epoch), the
-    augmentation of (seed, epoch, step): from `first_step` on, a resumed epoch yields exactly what the whole one
-    does.
+    `augmentation` has `mixup` (alpha, 0 is off) besides what `augment` needs. With `flip` "alternating", each image is
+    flipped or not at random in the first epoch, and then in every other epoch (Jordan 2024, arXiv:2404.00498, section
+    3.6): any two successive epochs show it from both sides. `fill`, uint8 [3], is the colour of a crop's padding and of
+    the square of cutout: see `fill_color`. The order is a function of (seed, epoch), the augmentation of (seed, epoch,
+    step). So a resumed epoch yields, from `first_step` on, exactly what the whole one does.
     """
     count, channels, height, width = split.images.shape
     border = 2 * augmentation.crop_padding
-    # One canvas for the epoch: fresh memory for every batch, page by page, would halve the speed.
+    # One canvas for the epoch: to allocate one for every batch would halve the speed.
     canvas = np.empty((min(batch_size, count), channels, height + border, width + border), np.uint8)
     canvas[:] = fill[:, None, None]
     order = permutation(seed, "shuffle", epoch, count)
-    # By which `augment` decides with "alternating", the highest bit of each turned over in every other epoch.
+    # `augment` flips by the highest bit of each. For "alternating" it is inverted in every other epoch.
     sides = random_bits(seed, "side", 0, 0, count) ^ np.uint64(epoch % 2 << 63)
     for step in range(first_step, steps_per_epoch(count, batch_size)):
         index = order[step * batch_size : (step + 1) * batch_size]
@@ -76,7 +75,7 @@ def training_batches(
 
 
 def evaluation_batches(split: Split, batch_size: int) -> Iterator[Batch]:
-    """Yield all of `split`, unchanged and in its own order; the last batch may be as small as one image."""
+    """Yield all of `split`, unchanged and in its order. The last batch may be smaller, down to one image."""
     for start in range(0, len(split.labels), batch_size):
         part = slice(start, start + batch_size)
         yield Batch(split.images[part], split.labels[part])
@@ -85,8 +84,8 @@ def evaluation_batches(split: Split, batch_size: int) -> Iterator[Batch]:
 def prefetch(iterable: Iterable, depth: int = 2) -> Iterator:
     """Yield the items of `iterable`, which a thread makes up to `depth` items ahead.
 
-    An exception in the thread is raised here, after the items before it. Closing the generator early
-    (`break`, an exception, Ctrl-C) ends the thread.
+    An exception in the thread is raised here, after the items before it. Closing the generator early (`break`, an
+    exception, Ctrl-C) ends the thread.
     """
     made: queue.Queue[tuple[bool, Any]] = queue.Queue(depth)
     stop = threading.Event()
@@ -114,6 +113,6 @@ def prefetch(iterable: Iterable, depth: int = 2) -> Iterator:
                 raise item
     finally:
         stop.set()
-        while not made.empty():  # a producer waiting for room goes on, sees `stop` and ends
+        while not made.empty():  # makes room for a waiting producer, which then sees `stop` and ends
             made.get()
         thread.join(timeout=1)

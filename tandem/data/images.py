@@ -1,4 +1,4 @@
-"""The three sources of images: CIFAR-10, scikit-learn's digits, and folders of one's own; and their normalisation."""
+"""The three sources of images: CIFAR-10, scikit-learn's digits and your own folders; and their normalisation."""
 
 import math
 import textwrap
@@ -15,7 +15,7 @@ IMAGE_EXTENSIONS = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".t
 
 
 class Dataset(NamedTuple):
-    """What a run trains and tests on; `validation` is None unless a fraction was set apart."""
+    """The images of a run; `validation` is None unless a fraction of the training set is held out."""
 
     train: Split
     validation: Split | None
@@ -27,15 +27,14 @@ def load_dataset(data: Any, seed: int) -> Dataset:
     """Read the dataset that `data`, the settings of a config's `data:` section, describe.
 
     `data.source` is one of
-    "cifar10": from `data.directory`, fetched first where missing (see `download_data`);
-    "digits": scikit-learn's 1,797 handwritten digits as RGB, resized bilinearly to `data.image_size`; every
-        fifth image of a class is a test image, whatever the seed;
-    "folder": a user's images, `data.directory`/train/<class>/* and test/<class>/*, or else
-        `data.directory`/<class>/*, of which a `data.test_fraction` of each class is the test set, drawn at random
-        but alike for every seed.
-        Classes are numbered in the order of their names. See `read_image`.
-    A random `data.validation_fraction` of the training set is set apart, by the seed.
-    Raises UserError naming the file or key at fault.
+    "cifar10": from `data.directory`, downloaded first if missing (see `download_data`);
+    "digits": scikit-learn's 1,797 handwritten digits as RGB, resized bilinearly to `data.image_size`; every fifth image
+        of a class is a test image, for every seed;
+    "folder": your own images, `data.directory`/train/<class>/* and test/<class>/*; or `data.directory`/<class>/*, with
+        a random `data.test_fraction` of each class as the test set, the same for every seed. Classes are numbered in
+        the order of their names. See `read_image`.
+    A random `data.validation_fraction` of the training set, drawn by `seed`, is held out.
+    Raises UserError that names the wrong file or key.
     """
     if data.source == "cifar10":
         dataset = _cifar10(data)
@@ -51,7 +50,7 @@ def load_dataset(data: Any, seed: int) -> Dataset:
 
 
 def _draw(count: int, key: str, data: Any, seed: int, purpose: str) -> tuple[np.ndarray, np.ndarray]:
-    """Draw the fraction `data.<key>` of 0 .. `count` - 1: return the numbers left and those drawn, sorted."""
+    """Draw the fraction `data.<key>` of 0 .. `count` - 1. Return the numbers that are left and those drawn, sorted."""
     fraction = getattr(data, key)
     drawn = round(count * fraction)
     if not 0 < drawn < count:
@@ -68,7 +67,7 @@ def _cifar10(data: Any) -> Dataset:
     if data.image_size != 32:
         raise UserError(f"data.image_size: CIFAR-10's images are 32x32, not {data.image_size}; set 32")
     download_data(data.directory, data.archive, data.mirrors, data.verify)
-    # Those md5s need no second look; what the files hold is checked in any case.
+    # `download_data` has checked the md5s; the contents are always checked.
     train, test = train_data(data.directory, verify=False), test_data(data.directory, verify=False)
     return Dataset(train, None, test, class_names(data.directory, verify=False))
 
@@ -78,7 +77,7 @@ def _digits(size: int) -> Dataset:
     from sklearn.datasets import load_digits
 
     digits = load_digits()
-    grey = np.rint(digits.images * (255 / 16)).astype(np.uint8)  # published as 0..16
+    grey = np.rint(digits.images * (255 / 16)).astype(np.uint8)  # its pixels are 0..16
     bilinear = Image.Resampling.BILINEAR
     large = np.stack([Image.fromarray(image).resize((size, size), bilinear) for image in grey])
     split = Split(np.repeat(large[:, None], 3, axis=1), digits.target.astype(np.int64))
@@ -104,7 +103,7 @@ def _folder(data: Any) -> Dataset:
     else:
         test = {}
         for name, paths in train.items():
-            # By no seed: else another seed would test on images that a run before it trained on.
+            # Independent of the seed: otherwise a run would test on images that another seed's run trained on.
             rest, drawn = _draw(len(paths), "test_fraction", data, 0, f"test images of class {name}")
             train[name], test[name] = [paths[i] for i in rest], [paths[i] for i in drawn]
     size = data.image_size
@@ -114,7 +113,7 @@ def _folder(data: Any) -> Dataset:
 def _image_files(directory: Path) -> dict[str, list[Path]]:
     """Return the sorted image paths of each class, by sorted name; hidden and other files are ignored."""
     if not directory.is_dir():
-        raise UserError(f"data.directory: {directory} is no folder; give one that holds a folder a class")
+        raise UserError(f"data.directory: {directory} is not a folder; give one that holds a folder for each class")
     classes = {}
     for folder in sorted(path for path in directory.iterdir() if path.is_dir() and path.name[0] != "."):
         paths = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_EXTENSIONS]
@@ -135,8 +134,9 @@ def _read_images(classes: dict[str, list[Path]], size: int) -> Split:
 def read_image(path: str | Path, size: int) -> np.ndarray:
     """Read an image file of any size and mode as uint8 RGB [3, size, size].
 
-    It is turned upright by its EXIF orientation, 16-bit grey is scaled to 8 bits, transparency is laid on
-    white. The largest centred square is resized bilinearly: proportions stay. Raises UserError if broken.
+    The EXIF orientation is applied, 16-bit grey is scaled to 8 bits, and the background of a transparent image is
+    white. The largest centred square is cropped and resized bilinearly, so the proportions stay. Raises UserError if
+    the file is broken.
     """
     from PIL import Image, ImageOps
 
@@ -161,9 +161,9 @@ def read_image(path: str | Path, size: int) -> np.ndarray:
 def normalization(images: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray]:
     """Return float64 (mean, std) with which the device computes (pixel - mean) / std.
 
-    `images` are the *training* images, uint8 [N, 3, H, W]; both results are on the pixels' scale, 0..255:
-    "channel": mean and population std of each channel, [3, 1, 1] (the article's
-        `color_preprocessing`); a constant channel has the std 1;
+    `images` are the *training* images, uint8 [N, 3, H, W]. Both results are on the pixels' scale, 0..255:
+    "channel": mean and population std of each channel, [3, 1, 1] (the article's `color_preprocessing`); the std of a
+        constant channel is 1;
     "mean_image": the mean image, [3, H, W], and 255, [3, 1, 1];
     "none": 0 and 255, [3, 1, 1].
     All sums are of integers, so every machine gets the same bits. Raises UserError for another `kind`.
@@ -178,9 +178,9 @@ def normalization(images: np.ndarray, kind: str) -> tuple[np.ndarray, np.ndarray
     count = images.size // 3
     totals = images.sum(axis=(0, 2, 3), dtype=np.int64)
     squares = np.zeros(3, np.int64)
-    for start in range(0, len(images), 1000):  # in parts: a square takes eight times the memory of a pixel
+    for start in range(0, len(images), 1000):  # in parts: an int64 square takes eight times the memory of a pixel
         squares += np.square(images[start : start + 1000], dtype=np.int64).sum(axis=(0, 2, 3))
-    # Python's integers neither overflow nor round, and the quotient of two is rounded once.
+    # Python's integers neither overflow nor round, and their quotient is rounded once.
     pairs = zip(totals.tolist(), squares.tolist(), strict=True)
     std = [math.sqrt((count * square - total**2) / count**2) or 1.0 for total, square in pairs]
     return (totals / count).reshape(3, 1, 1), np.array(std).reshape(3, 1, 1)

@@ -155,8 +155,8 @@ def _read_checkpoint(source, warn):
 class _Unpickler(data_utils.ArrayUnpickler):
     """Admits arrays, also in the form that pickle's protocol 2 gives their bytes: as text in Latin-1."""
 
-    admitted = {  # noqa: RUF012 - a constant
-        **data_utils.ArrayUnpickler.admitted,
+    allowed = {  # noqa: RUF012 - a constant
+        **data_utils.ArrayUnpickler.allowed,
         ("_codecs", "encode"): lambda text, encoding: text.encode("latin1"),
     }
 

@@ -165,7 +165,7 @@ def test_a_file_without_the_builders_is_refused(workers, tmp_path):
     network = own_network(tmp_path, "unlike")
     network = network.rename(tmp_path / "like.py")
     with pytest.raises(
-        UserError, match=r"like.py: holds no like_paddle; write the twin builders like_paddle and like_t"
+        UserError, match=r"like.py: has no like_paddle; write the twin builders like_paddle and like_t"
     ):
         certify(network, *subject(network, ["data.source=digits"])[:1], workers, steps=1)
 

@@ -98,7 +98,7 @@ def test_settings_are_frozen_and_described():
         ),
         ({"network": {}}, "network.name: missing; add it"),
         ({"network": {"name": "alexnet", "lrm": 1}}, "network.lrm: unknown key; did you mean lrn?"),
-        ({"network": {"name": "alexnet", "padding": 11}}, "network: padding: 11 is as wide as the kernel of 11"),
+        ({"network": {"name": "alexnet", "padding": 11}}, "network: padding: 11 is not less than kernel_size 11"),
         ({"network": {"name": "vgg", "depth": 12}}, "network.depth: should be 11, 13, 16 or 19, not 12"),
         ({"network": {"name": "resnet_cifar", "depth": 21}}, "network: depth: 21 is not 6n+2; use 20 or 26"),
         ({"network": {"name": "resnet_cifar", "depth": 3}}, "network: depth: 3 is not 6n+2; use 8"),
@@ -109,7 +109,7 @@ def test_settings_are_frozen_and_described():
         ({"network": {"name": "resnet_cifar", "widths": [1, 2]}}, "network.widths.2: missing; add it"),
         (
             {"network": {"name": "resnet_fast"}, "data": {"image_size": 8}},
-            "my.yaml: data.image_size: this resnet_fast needs 9 pixels, not 8; set 9 or more",
+            "my.yaml: data.image_size: resnet_fast needs at least 9 pixels, not 8; set 9 or more",
         ),
         (
             {"optimizer": {"parameter_groups": {"bias": {"learning_rate_factor": -1}}}},
@@ -136,7 +136,10 @@ def test_settings_are_frozen_and_described():
         ({"threads": 10**10}, "threads: should be less than or equal to 1024"),
         ({"schedule": {"name": "step", "gamma": 1e300}}, "schedule.gamma: should be less than or equal to 1"),
         ({"data": {"mirrors": []}}, "data.mirrors: "),
-        ({"network": {"name": "se_resnext", "out_dims": [2]}}, "network: reduction_ratio: 4 leaves no channel of 2"),
+        (
+            {"network": {"name": "se_resnext", "out_dims": [2]}},
+            "reduction_ratio: 4 leaves no hidden unit for 2",
+        ),
         ({"device": "tpu"}, "device: use auto, cpu, gpu or gpu:N, not 'tpu'"),
         ({"device": "gpu:x"}, "device: use auto, cpu, gpu or gpu:N"),
         ({"precision": "half"}, "precision: should be 'float32', 'float64', 'bfloat16' or 'float16', not 'half'"),
@@ -170,7 +173,7 @@ def test_several_errors_are_one_line():
         ("", "not a config"),
         ("\x00", "not YAML"),
         ("seed: 2020-13-45", "not YAML"),
-        ("seed: 1\nepochs: 1\nepochs: 2", "line 3: not YAML (epochs is there twice)"),
+        ("seed: 1\nepochs: 1\nepochs: 2", "line 3: not YAML (duplicate key epochs)"),
         ("? [a]\n: 1", "not YAML"),
         ("a: !!float x", "not YAML"),
         ("[" * 5000, "not YAML"),

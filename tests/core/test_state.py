@@ -21,7 +21,7 @@ def test_the_same_names_and_shapes_pass():
     ("changes", "expected"),
     [
         ({"a.bias": None}, "1 missing: a.bias"),
-        ({"c.bias": np.zeros(1)}, "1 left over: c.bias"),
+        ({"c.bias": np.zeros(1)}, "1 unexpected: c.bias"),
         ({"a.weight": np.zeros((3, 2))}, r"1 of another shape: a.weight \(3, 2\) for \(2, 3\)"),
     ],
 )

@@ -93,7 +93,7 @@ def test_folder_split_by_a_fraction_of_each_class(tmp_path):
 
 def test_folder_errors_name_what_is_wrong(tmp_path):
     data = settings_for("folder", tmp_path)
-    with fails("data.directory: .*absent is no folder"):
+    with fails("data.directory: .*absent is not a folder"):
         load_dataset(settings_for("folder", tmp_path / "absent"), 0)
     for path in ("train/a", "train/b", "test/a"):
         save(tmp_path / path / "1.png", (1, 2, 3))

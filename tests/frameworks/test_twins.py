@@ -205,7 +205,7 @@ def test_own_saving_loading_and_summary(found, framework):
 def test_a_state_that_does_not_fit_is_refused_and_changes_nothing(found, framework):
     missing, extra, misshapen = found[framework]["states"]["messages"]
     assert "1 missing: fc.bias" in missing
-    assert "1 left over: extra" in extra
+    assert "1 unexpected: extra" in extra
     assert "1 of another shape: fc.bias (2,) for (7,)" in misshapen
     assert found[framework]["states"]["unchanged"]
 

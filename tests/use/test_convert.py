@@ -371,7 +371,7 @@ def test_another_network_and_other_shapes(made, tmp_path):
     content["fc2.bias"] = content.pop("fc.bias")
     (tmp_path / "x.pdparams").write_bytes(pickle.dumps(content, protocol=4))
     message = refused(tmp_path / "x.pdparams", tmp_path / "x.safetensors", config=folder / "config.yaml")
-    assert "1 missing: fc.bias; 1 left over: fc2.bias" in message
+    assert "1 missing: fc.bias; 1 unexpected: fc2.bias" in message
 
 
 def test_a_checkpoint_has_the_classes_of_its_data(made, tmp_path, monkeypatch):
