@@ -9,7 +9,8 @@ import typer
 def traps(
     names: Annotated[list[str] | None, typer.Argument(metavar="[NAME...]", help="Which. Default: all.")] = None,
     output: Annotated[
-        Path | None, typer.Option(help="Where to write what came of all of them, e.g. docs/differences.md.")
+        Path | None,
+        typer.Option(help="Where to write the page of all, e.g. docs/differences.md; the Chinese goes beside it."),
     ] = None,
 ):
     """Switch on each known way to differ, and show where the certificate sees it; exit code 1 if it does not."""
@@ -18,6 +19,7 @@ def traps(
     from tandem.core import files
     from tandem.core.errors import UserError
     from tandem.frameworks.workers import Workers
+    from tandem.traps.differences import pages
 
     from rich.console import Console
     from rich.progress import Progress
@@ -38,5 +40,6 @@ def traps(
     if not all(one.passed for one in found):
         raise typer.Exit(1)
     if output:
-        files.write_file(output, gallery.page(found, versions, output).encode())
-        console.print(f"Written: {output}", soft_wrap=True)
+        for path, text in pages(found, versions, output).items():
+            files.write_file(path, text.encode())
+            console.print(f"Written: {path}", soft_wrap=True)

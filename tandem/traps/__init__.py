@@ -1,6 +1,6 @@
 """The traps: every known way in which 'the same' network differs between Paddle and TensorFlow, each one a switch.
 
-tandem/certify/gallery.py switches each on, certifies its probe, and writes docs/differences.md.
+tandem/certify/gallery.py switches each on and certifies its probe; differences.py writes docs/differences.md from that.
 """
 
 import contextlib

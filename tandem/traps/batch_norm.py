@@ -2,6 +2,7 @@
 
 from unittest.mock import patch
 
+from tandem.traps.symbols import Code
 from tandem.traps.trap import (
     KERAS,
     PADDLE,
@@ -9,21 +10,20 @@ from tandem.traps.trap import (
     PADDLE_LAYERS,
     TENSORFLOW,
     TENSORFLOW_ENGINE,
+    TENSORFLOW_KERNELS,
     TENSORFLOW_LAYERS,
     enter,
-    paddle_modules,
-    tensorflow_modules,
 )
 
 THEME = "Batch norm"
 
 EPSILON_CODE = {
-    "paddle": (PADDLE_LAYERS, "BATCH_NORM_EPSILON = 1e-5"),
-    "tensorflow": (TENSORFLOW_LAYERS, "BATCH_NORM_EPSILON = float(np.float32(1e-5))"),
+    "paddle": Code(PADDLE_LAYERS, "BATCH_NORM_EPSILON"),
+    "tensorflow": Code(TENSORFLOW_LAYERS, "BATCH_NORM_EPSILON"),
 }
 MOMENTUM_CODE = {
-    "paddle": (PADDLE_LAYERS, "BATCH_NORM_MOMENTUM = 0.9"),
-    "tensorflow": (TENSORFLOW_LAYERS, "BATCH_NORM_MOMENTUM = float(np.float32(0.9))"),
+    "paddle": Code(PADDLE_LAYERS, "BATCH_NORM_MOMENTUM"),
+    "tensorflow": Code(TENSORFLOW_LAYERS, "BATCH_NORM_MOMENTUM"),
 }
 BATCH_NORM_SOURCES = (
     PADDLE + "python/paddle/nn/layer/norm.py",
@@ -37,18 +37,19 @@ BATCH_NORM_KERNEL = PADDLE + "paddle/phi/kernels/batch_norm_kernel.h"
     "tensorflow",
     "plain",
     ("layer outputs", "BatchNorm2D"),
-    paddle="`nn.BatchNorm2D` adds 1e-5 to the variance unless told otherwise.",
+    paddle="`nn.BatchNorm2D` adds 1e-5 to the variance by default.",
     tensorflow=(
-        "`keras.layers.BatchNormalization` adds 1e-3. With a variance of 1 the outputs differ by 5e-4 of their size; "
-        "with a variance of 1e-3, by 29 %."
+        "`keras.layers.BatchNormalization` adds 1e-3 by default. At a variance of 1, the outputs differ by 5e-4 of "
+        "their size; at a variance of 1e-3, by 29 %."
     ),
-    here="1e-5, written out on both sides.",
+    tandem="1e-5, written out on both sides.",
     sources=BATCH_NORM_SOURCES,
     code=EPSILON_CODE,
 )
 def bn_epsilon():
-    """Batch norm's epsilon left at Keras' default."""
-    _, layers, _ = tensorflow_modules()
+    """Batch norm's epsilon at Keras' default."""
+    from tandem.frameworks.tensorflow import layers
+
     return patch.object(layers, "BATCH_NORM_EPSILON", 1e-3)
 
 
@@ -58,17 +59,18 @@ def bn_epsilon():
     "extremes",
     ("layer outputs", "BatchNorm2D"),
     paddle=(
-        "The kernel takes epsilon as a C++ `float`, in float64 too: 1e-5 is 9.99999974737875e-06. Where the variance "
-        "is far below epsilon, the outputs are off by 1.3e-8."
+        "The kernel takes epsilon as a C++ `float`, even in float64: 1e-5 becomes 9.99999974737875e-06. Where the "
+        "variance is far below epsilon, the outputs are off by 1.3e-8."
     ),
     tensorflow="A Python number stays a double in a float64 computation.",
-    here="Rounded to float32 once, on TensorFlow's side. The probe feeds its batch norm inputs of about 1e-4.",
+    tandem="TensorFlow's side rounds epsilon to float32 once. The probe's batch norm sees inputs of about 1e-4.",
     sources=(BATCH_NORM_KERNEL,),
     code=EPSILON_CODE,
 )
 def bn_epsilon_double():
     """Batch norm's epsilon kept as a double."""
-    _, layers, _ = tensorflow_modules()
+    from tandem.frameworks.tensorflow import layers
+
     return patch.object(layers, "BATCH_NORM_EPSILON", 1e-5)
 
 
@@ -77,18 +79,19 @@ def bn_epsilon_double():
     "tensorflow",
     "plain",
     ("statistics", "BatchNorm2D"),
-    paddle="`momentum=0.9` by default: running = 0.9 * running + 0.1 * batch.",
+    paddle="`momentum=0.9` by default: `running = 0.9*running + 0.1*batch`.",
     tensorflow=(
-        "`momentum=0.99` by default, with the same meaning. Nothing differs in training, but the statistics that "
-        "evaluation uses lag ten times as long: a short run looks as if it had learnt nothing."
+        "`momentum=0.99` by default, with the same meaning. Training is the same, but the running statistics lag ten "
+        "times as long. Evaluated after a short run, the network seems to have learned nothing."
     ),
-    here="0.9, written out on both sides.",
+    tandem="0.9, written out on both sides.",
     sources=BATCH_NORM_SOURCES,
     code=MOMENTUM_CODE,
 )
 def bn_momentum():
-    """Batch norm's momentum left at Keras' default."""
-    _, layers, _ = tensorflow_modules()
+    """Batch norm's momentum at Keras' default."""
+    from tandem.frameworks.tensorflow import layers
+
     return patch.object(layers, "BATCH_NORM_MOMENTUM", 0.99)
 
 
@@ -97,18 +100,19 @@ def bn_momentum():
     "tensorflow",
     "plain",
     ("statistics", "BatchNorm2D"),
-    paddle="The momentum is the part of the old statistic that is kept: 0.9.",
+    paddle="The momentum is the weight of the old statistic: 0.9.",
     tensorflow=(
-        "In Keras, too. In PyTorch it is the part of the new one, 0.1 by default: who ports a network from there, "
-        "number by number, replaces nine tenths of the statistics at every step."
+        "Keras agrees. In PyTorch the momentum is the weight of the new one, 0.1 by default. A port that copies "
+        "PyTorch's number replaces 90 % of the running statistics at every step."
     ),
-    here="0.9 is what is kept, on both sides.",
+    tandem="0.9 is the weight of the old statistic on both sides.",
     sources=BATCH_NORM_SOURCES,
     code=MOMENTUM_CODE,
 )
 def bn_momentum_reversed():
-    """Batch norm's momentum taken for one minus itself."""
-    _, layers, _ = tensorflow_modules()
+    """Batch norm's momentum mistaken for one minus the momentum."""
+    from tandem.frameworks.tensorflow import layers
+
     return patch.object(layers, "BATCH_NORM_MOMENTUM", 0.1)
 
 
@@ -117,15 +121,16 @@ def bn_momentum_reversed():
     "tensorflow",
     "plain",
     ("statistics", "BatchNorm2D"),
-    paddle="The kernel takes the momentum as a C++ `float`, in float64 too: 0.9 is 0.8999999761581421.",
+    paddle="The kernel takes the momentum as a C++ `float`, even in float64: 0.9 becomes 0.8999999761581421.",
     tensorflow="A Python number stays a double in a float64 computation.",
-    here="Rounded to float32 once, on TensorFlow's side.",
+    tandem="TensorFlow's side rounds the momentum to float32 once.",
     sources=(BATCH_NORM_KERNEL,),
     code=MOMENTUM_CODE,
 )
 def bn_momentum_double():
     """Batch norm's momentum kept as a double."""
-    _, layers, _ = tensorflow_modules()
+    from tandem.frameworks.tensorflow import layers
+
     return patch.object(layers, "BATCH_NORM_MOMENTUM", 0.9)
 
 
@@ -134,26 +139,29 @@ def bn_momentum_double():
     "tensorflow",
     "plain",
     ("statistics", "BatchNorm2D"),
-    paddle="The running variance averages sum / n, the biased variance that also normalises.",
+    paddle="The running variance averages sum / n, the biased variance, which also normalises the batch.",
     tensorflow=(
-        "Keras 3 averages the biased one, too. `tf.compat.v1.nn.fused_batch_norm`, which is faster in float32, "
-        "gives back sum / (n - 1) for the running average and still normalises by sum / n. PyTorch does the same. With "
-        "a batch of 128 and one pixel it is 0.8 % more; with 8x8 pixels, 0.01 %."
+        "Keras 3 averages the biased variance, too. `tf.compat.v1.nn.fused_batch_norm`, which is faster in float32, "
+        "normalises with sum / n but returns sum / (n - 1) for the running average. So does PyTorch. The unbiased "
+        "variance is 0.8 % larger at a batch of 128 with one pixel, and 0.01 % larger with 8x8 pixels."
     ),
-    here="Biased: what the fused kernel gives is multiplied by (n - 1) / n.",
+    tandem="The biased variance: TensorFlow's twin multiplies the fused kernel's by (n - 1) / n.",
     sources=(
         TENSORFLOW + "tensorflow/core/kernels/fused_batch_norm_op.cc",
         PADDLE + "paddle/phi/kernels/cpu/batch_norm_kernel.cc",
         KERAS + "keras/src/layers/normalization/batch_normalization.py",
     ),
     code={
-        "paddle": (PADDLE_LAYERS, "class BatchNorm2D(nn.BatchNorm2D)"),
-        "tensorflow": (TENSORFLOW_LAYERS, "variance *= (count - 1) / count"),
+        "paddle": Code(PADDLE_LAYERS, "BatchNorm2D"),
+        "tensorflow": Code(TENSORFLOW_KERNELS, "batch_norm", "(count - 1) / count"),
     },
 )
 def bn_unbiased_variance():
     """The running variance with Bessel's correction."""
-    tf, layers, _ = tensorflow_modules()
+    from tandem.frameworks.tensorflow import layers
+
+    import tensorflow as tf
+
     original = layers.BatchNorm2D.call
 
     def call(self, x, training=False):
@@ -172,22 +180,23 @@ def bn_unbiased_variance():
     "tensorflow",
     "plain",
     ("layer outputs", "BatchNorm2D"),
-    paddle="A new layer is in training mode, and stays there until `eval()`.",
+    paddle="A new layer is in training mode until `eval()`.",
     tensorflow=(
-        "A Keras model that is called outside `fit` is in inference mode unless it gets `training=True`. A training "
-        "loop written by hand that forgets it normalises by the running statistics, never updates them, and drops "
-        "nothing out. No error says so."
+        "Outside `fit`, a Keras model runs in inference mode unless it is called with `training=True`. A custom "
+        "training loop that forgets this normalises with the running statistics, never updates them, and applies no "
+        "dropout. There is no error."
     ),
-    here="`training=True` is passed down to every layer.",
+    tandem="The training step calls the model with `training=True`.",
     sources=(KERAS + "keras/src/layers/layer.py", PADDLE + "python/paddle/nn/layer/layers.py"),
     code={
-        "paddle": (PADDLE_ENGINE, "self.model.train()"),
-        "tensorflow": (TENSORFLOW_ENGINE, "logits, losses, metrics = self._losses(images, labels, training=True)"),
+        "paddle": Code(PADDLE_ENGINE, "Engine._backward", "self.model.train()"),
+        "tensorflow": Code(TENSORFLOW_ENGINE, "Engine._backward", "training=True"),
     },
 )
 def training_forgotten():
     """A Keras model called without training=True."""
-    _, _, engine = tensorflow_modules()
+    from tandem.frameworks.tensorflow import engine
+
     original = engine.Engine._losses
 
     def losses(self, images, labels, training):
@@ -202,21 +211,19 @@ def training_forgotten():
     "plain",
     ("evaluation: layer outputs", "BatchNorm2D"),
     paddle=(
-        "A model that was trained is still in training mode when it is called on test images, unless `eval()` came "
-        "first: batch norm goes by the test batch and lets it into its statistics, and dropout goes on dropping."
+        "A trained model stays in training mode until `eval()`. Without it, batch norm normalises test images with the "
+        "statistics of their batch and adds them to the running ones, and dropout stays on."
     ),
-    tensorflow="A Keras model that is called is in inference mode, as is right here.",
-    here="`eval()` comes before every evaluation. The certificate compares evaluation after the last step.",
+    tensorflow="A Keras model that is called without `training=True` is in inference mode, which is right here.",
+    tandem="`eval()` comes before every evaluation. The certificate compares evaluation after the last step.",
     sources=(PADDLE + "python/paddle/nn/layer/layers.py", KERAS + "keras/src/layers/layer.py"),
     code={
-        "paddle": (PADDLE_ENGINE, "self.model.eval()  # it stays in training mode otherwise"),
-        "tensorflow": (
-            TENSORFLOW_ENGINE,
-            "logits, losses, _ = self._losses(batch.images, batch.labels, training=False)",
-        ),
+        "paddle": Code(PADDLE_ENGINE, "Engine.trace_evaluation", "self.model.eval()"),
+        "tensorflow": Code(TENSORFLOW_ENGINE, "Engine.trace_evaluation", "training=False"),
     },
 )
 def eval_forgotten():
     """A Paddle model evaluated without eval()."""
-    paddle, _, _ = paddle_modules()
-    return patch.object(paddle.nn.Layer, "eval", lambda self: None)
+    from tandem.frameworks.paddle import layers
+
+    return patch.object(layers.nn.Layer, "eval", lambda self: None)

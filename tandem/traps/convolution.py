@@ -2,23 +2,20 @@
 
 from unittest.mock import patch
 
+from tandem.traps.symbols import Code
 from tandem.traps.trap import (
     BOOK,
     KERAS,
     PADDLE,
+    PADDLE_KERNELS,
     PADDLE_LAYERS,
     TENSORFLOW,
+    TENSORFLOW_KERNELS,
     TENSORFLOW_LAYERS,
     enter,
-    tensorflow_modules,
 )
 
 THEME = "Convolution and padding"
-
-CONVOLUTION_CODE = {
-    "paddle": (PADDLE_LAYERS, "return F.conv2d(x, weight, bias=None"),
-    "tensorflow": (TENSORFLOW_LAYERS, "x = tf.pad(x, [[0, 0], [padding, padding], [padding, padding], [0, 0]])"),
-}
 
 
 @enter(
@@ -26,28 +23,36 @@ CONVOLUTION_CODE = {
     "tensorflow",
     "plain",
     ("layer outputs", "Conv2D"),
-    paddle="`padding=1` puts one row and one column of zeros on every side, whatever the stride.",
+    paddle="`padding=1` adds one row and one column of zeros on every side, at any stride.",
     tensorflow=(
-        "`padding='SAME'` pads as little as the output size needs. With a 3x3 kernel at stride 2 and an even image "
-        "that is nothing before and one pixel after, so every window lies one pixel off. At stride 1 the two agree, "
-        "which is why a port often passes its first layers. At an odd image they agree, too."
+        "`padding='SAME'` adds only what the output size needs. For a 3x3 kernel at stride 2 and an even image, it "
+        "adds nothing before the first pixel and one after the last, so every window is shifted by one pixel. At "
+        "stride 1, and for an odd image, the two agree. This is why a port often passes its first layers."
     ),
-    here="Zeros are padded explicitly, then only whole windows count (`VALID`); at stride 1 `SAME` is that.",
+    tandem=(
+        "TensorFlow's twin pads explicitly, then convolves with `VALID`. Its fast kernel takes `SAME` at stride 1, "
+        "where the two are equal."
+    ),
     sources=(
         TENSORFLOW + "tensorflow/python/ops/nn_ops.py",
         TENSORFLOW + "tensorflow/core/framework/common_shape_fns.cc",
         PADDLE + "python/paddle/nn/functional/conv.py",
     ),
-    code=CONVOLUTION_CODE,
+    code={
+        "paddle": Code(PADDLE_KERNELS, "plain_conv2d", "F.conv2d("),
+        "tensorflow": Code(TENSORFLOW_KERNELS, "_pad", "tf.pad("),
+    },
 )
 def same_padding():
     """SAME padding at stride 2."""
-    tf, layers, _ = tensorflow_modules()
+    from tandem.frameworks.tensorflow import kernels
+
+    import tensorflow as tf
 
     def conv2d(x, kernel, stride, padding, groups):
         return tf.nn.conv2d(x, kernel, strides=stride, padding="SAME" if padding else "VALID")
 
-    return patch.object(layers, "grouped_conv2d", conv2d)
+    return patch.object(kernels, "conv2d", conv2d)
 
 
 @enter(
@@ -56,29 +61,30 @@ def same_padding():
     "plain",
     ("initial state", "Conv2D"),
     paddle=(
-        "`nn.Conv2D` has a bias unless `bias_attr=False`. Published networks switch it off before a batch norm, which "
-        "takes the mean away again; PaddlePaddle's tutorial on CIFAR-10, since mid-2018, for one convolution of a "
-        "residual block and not for the other."
+        "`nn.Conv2D` has a bias unless `bias_attr=False`. Published networks leave it out before a batch norm, which "
+        "subtracts the mean anyway. PaddlePaddle's CIFAR-10 tutorial, since mid-2018, leaves it out in one convolution "
+        "of a residual block and not in the other."
     ),
     tensorflow=(
-        "`keras.layers.Conv2D` has one unless `use_bias=False`; `tf.nn.conv2d` never has. Forgotten on one side, the "
-        "outputs still agree, for the bias begins at zero and its gradient before a batch norm is zero; but the "
-        "weights no longer pair off, and where no batch norm follows, the networks part."
+        "`keras.layers.Conv2D` has a bias unless `use_bias=False`; `tf.nn.conv2d` never has one. If one side has an "
+        "extra bias before a batch norm, the outputs still agree: the bias starts at zero, and its gradient is zero. "
+        "But the parameters no longer pair off, and without a batch norm the networks drift apart."
     ),
-    here="`bias` is written out on both sides. A name that only one side has is an error before the first step.",
+    tandem="Both sides write `bias` out. A parameter that only one side has is an error before the first step.",
     sources=(
         KERAS + "keras/src/layers/convolutional/conv2d.py",
         PADDLE + "python/paddle/nn/layer/conv.py",
         BOOK + "6c30c1edbce4a9df70ecf4179ecaff8219dacffb/03.image_classification/resnet.py",
     ),
     code={
-        "paddle": (PADDLE_LAYERS, "bias_attr = None if bias else False"),
-        "tensorflow": (TENSORFLOW_LAYERS, 'self.bias = self.add_weight(name="bias"'),
+        "paddle": Code(PADDLE_LAYERS, "Conv2D.__init__", "bias_attr = "),
+        "tensorflow": Code(TENSORFLOW_LAYERS, "Conv2D.build", "self.bias = "),
     },
 )
 def conv_bias():
-    """A convolution's bias on one side."""
-    _, layers, _ = tensorflow_modules()
+    """A convolution bias on one side only."""
+    from tandem.frameworks.tensorflow import layers
+
     original = layers.Conv2D.__init__
 
     def init(self, *arguments, **options):

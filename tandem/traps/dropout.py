@@ -2,6 +2,7 @@
 
 from unittest.mock import patch
 
+from tandem.traps.symbols import Code
 from tandem.traps.trap import (
     KERAS,
     PADDLE,
@@ -11,15 +12,14 @@ from tandem.traps.trap import (
     TENSORFLOW_LAYERS,
     describe,
     enter,
-    paddle_modules,
-    tensorflow_modules,
 )
 
 THEME = "Dropout"
 
+MASK = "tandem/core/dropout.py"
 DROPOUT_CODE = {
-    "paddle": (PADDLE_LAYERS, "return x * dropout_mask(self.key, x.shape, self.rate)"),
-    "tensorflow": (TENSORFLOW_LAYERS, "return x * tf.cast(dropout_mask(self.key"),
+    "paddle": Code(PADDLE_LAYERS, "Dropout.forward", "dropout_mask("),
+    "tensorflow": Code(TENSORFLOW_LAYERS, "Dropout.call", "dropout_mask("),
 }
 
 
@@ -28,21 +28,24 @@ DROPOUT_CODE = {
     "tensorflow",
     "plain",
     ("layer outputs", "Dropout"),
-    paddle="The mask comes from Paddle's generator, whose state depends on all that was drawn before.",
-    tensorflow="It comes from TensorFlow's, or Keras' `SeedGenerator`. No seed makes them draw alike.",
-    here=(
-        "In Tandem's loop both compute one mask, by an integer hash of the seed, the step, the layer and the element. "
-        "Elsewhere (`model.fit`, `model.train()`) the layers are ordinary dropout."
+    paddle="The mask comes from Paddle's generator, whose state depends on everything drawn before.",
+    tensorflow="It comes from TensorFlow's generator or Keras' `SeedGenerator`. No seed makes them draw the same.",
+    tandem=(
+        "In Tandem's loop, both compute the same mask: an integer hash of the seed, the step, the layer and the "
+        "element. Elsewhere (`model.fit`, `model.train()`) the layers are ordinary dropout."
     ),
     sources=(
         PADDLE + "python/paddle/nn/functional/common.py",
         KERAS + "keras/src/random/seed_generator.py",
     ),
-    code={"paddle": ("tandem/core/dropout.py", "def mask(key, shape, rate)"), "tensorflow": DROPOUT_CODE["tensorflow"]},
+    code={**DROPOUT_CODE, "paddle": Code(MASK, "mask")},
 )
 def dropout_generator():
     """Dropout by the framework's own generator."""
-    tf, layers, _ = tensorflow_modules()
+    from tandem.frameworks.tensorflow import layers
+
+    import tensorflow as tf
+
     tf.random.set_seed(0)
 
     def call(self, x, training=False):
@@ -57,12 +60,12 @@ def dropout_generator():
     "plain",
     ("layer outputs", "Dropout"),
     paddle=(
-        "`mode='upscale_in_train'` is the default of today. Paddle 1's `fluid.layers.dropout` had "
-        "'downgrade_in_infer', today's `mode='downscale_in_infer'`: what is kept stays as it is in training, and "
+        "`mode='upscale_in_train'` is today's default. Paddle 1's `fluid.layers.dropout` defaulted to "
+        "`'downgrade_in_infer'`, today's `mode='downscale_in_infer'`: training does not scale what is kept, and "
         "evaluation multiplies by 1 - rate."
     ),
-    tensorflow="What is kept is divided by 1 - rate in training; evaluation changes nothing.",
-    here="Divided in training, on both sides.",
+    tensorflow="Training divides what is kept by 1 - rate. Evaluation changes nothing.",
+    tandem="Both sides divide in training.",
     sources=(
         PADDLE + "python/paddle/nn/functional/common.py",
         "https://paddlepaddle.org.cn/documentation/docs/zh/2.4/api/paddle/fluid/layers/dropout_cn.html",
@@ -70,8 +73,9 @@ def dropout_generator():
     code=DROPOUT_CODE,
 )
 def dropout_downscaled():
-    """Dropout scaled in evaluation rather than in training."""
-    _, layers, _ = paddle_modules()
+    """Dropout that scales in evaluation, not in training."""
+    from tandem.frameworks.paddle import layers
+
     original = layers.Dropout.forward
 
     def forward(self, x):
@@ -86,21 +90,22 @@ def dropout_downscaled():
     "tensorflow",
     "plain",
     ("layer outputs", "Dropout"),
-    paddle="`p` is the part that is dropped.",
+    paddle="`p` is the probability to drop.",
     tensorflow=(
-        "`rate` is the part that is dropped. TensorFlow 1 had `keep_prob`, the part that is kept, and "
-        "`tf.compat.v1.nn.dropout` still takes it as its second argument. At 0.5 nobody sees it."
+        "`rate` is the probability to drop. TensorFlow 1 had `keep_prob`, the probability to keep, which is still the "
+        "second argument of `tf.compat.v1.nn.dropout`. At 0.5 nobody sees it."
     ),
-    here="`rate` is the part that is dropped.",
+    tandem="`rate` is the probability to drop.",
     sources=(TENSORFLOW + "tensorflow/python/ops/nn_ops.py",),
     code={
-        "paddle": (PADDLE_LAYERS, "return (x >= dropout.threshold(rate))"),
-        "tensorflow": (TENSORFLOW_LAYERS, "return tf.reshape(x >= np.uint32(dropout.threshold(rate)), shape)"),
+        "paddle": Code(PADDLE_LAYERS, "dropout_mask", "dropout.threshold(rate)"),
+        "tensorflow": Code(TENSORFLOW_LAYERS, "dropout_mask", "dropout.threshold(rate)"),
     },
 )
 def dropout_keep_rate():
-    """A dropout rate taken for the part that is kept."""
-    _, layers, _ = tensorflow_modules()
+    """A dropout rate taken as the probability to keep."""
+    from tandem.frameworks.tensorflow import layers
+
     original = layers.Dropout.__init__
 
     def init(self, rate, **options):
@@ -113,16 +118,16 @@ describe(
     THEME,
     "dropout_replicas",
     "Dropout masks on several replicas",
-    "It takes several replicas; the certificate runs one process a framework.",
-    paddle="Each process of a data-parallel run has a generator of its own, seeded as the program seeds it.",
+    "It takes several replicas; a certificate runs one process per framework.",
+    paddle="Each process of a data-parallel run has its own generator, seeded by the program.",
     tensorflow=(
-        "Under `tf.distribute.MirroredStrategy`, Keras' `SeedGenerator` may have the same state on every replica: each "
-        "part of the batch then gets the same mask. It was so in Tandem's trials."
+        "Under `tf.distribute.MirroredStrategy`, Keras' `SeedGenerator` may have the same state on every replica. Each "
+        "part of the batch then gets the same mask, as it did in Tandem's trials."
     ),
-    here="The hash has a place for the number of the replica (`rank`); Tandem trains in one process, so it is 0.",
+    tandem="The hash includes the replica's number (`rank`). Tandem trains in one process, where it is 0.",
     sources=(KERAS + "keras/src/random/seed_generator.py", "https://github.com/keras-team/keras/pull/20612"),
     code={
-        "paddle": ("tandem/core/dropout.py", "def keys(seed, step, names, rank=0)"),
-        "tensorflow": (TENSORFLOW_ENGINE, "keys = dropout.keys(self.seed, step, self.dropouts)"),
+        "paddle": Code(MASK, "keys"),
+        "tensorflow": Code(TENSORFLOW_ENGINE, "Engine._on_device", "dropout.keys("),
     },
 )

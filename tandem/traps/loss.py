@@ -2,26 +2,45 @@
 
 from unittest.mock import patch
 
-from tandem.traps.trap import (
-    KERAS,
-    PADDLE,
-    PADDLE_ENGINE,
-    TENSORFLOW,
-    TENSORFLOW_ENGINE,
-    enter,
-    losses_of,
-    paddle_modules,
-    tensorflow_modules,
-)
+from tandem.traps.symbols import Code
+from tandem.traps.trap import KERAS, PADDLE, PADDLE_ENGINE, TENSORFLOW, TENSORFLOW_ENGINE, enter
 
 THEME = "Loss"
 
 LOSS_CODE = {
-    "paddle": (PADDLE_ENGINE, "losses = paddle.logsumexp(logits, axis=1) - target"),
-    "tensorflow": (TENSORFLOW_ENGINE, "losses = tf.reduce_logsumexp(logits, axis=1) - target"),
+    "paddle": Code(PADDLE_ENGINE, "Engine._cross_entropy", "logsumexp"),
+    "tensorflow": Code(TENSORFLOW_ENGINE, "Engine._cross_entropy", "logsumexp"),
 }
 KERAS_LOSS = KERAS + "keras/src/backend/tensorflow/nn.py"
 PADDLE_LOSS = PADDLE + "python/paddle/nn/functional/loss.py"
+
+
+def paddle_losses(loss):
+    """Paddle's engine with the losses `loss(logits, labels)`. Hits, which nothing here compares, stay."""
+    from tandem.frameworks.paddle import engine
+
+    import paddle
+
+    original = engine.Engine._losses
+
+    def losses(self, batch):
+        logits, _, metrics = original(self, batch)
+        return logits, loss(logits, paddle.to_tensor(batch.labels)), metrics
+
+    return patch.object(engine.Engine, "_losses", losses)
+
+
+def tensorflow_losses(loss):
+    """TensorFlow's engine with the losses `loss(logits, labels)`. Hits, which nothing here compares, stay."""
+    from tandem.frameworks.tensorflow import engine
+
+    original = engine.Engine._losses
+
+    def losses(self, images, labels, training):
+        logits, _, metrics = original(self, images, labels, training)
+        return logits, loss(logits, labels), metrics
+
+    return patch.object(engine.Engine, "_losses", losses)
 
 
 @enter(
@@ -30,11 +49,11 @@ PADDLE_LOSS = PADDLE + "python/paddle/nn/functional/loss.py"
     "extremes",
     ("loss", ""),
     paddle=(
-        "On a CPU, `F.cross_entropy` and `softmax_with_cross_entropy` clip the shifted logits at -64: a gap of 65 and "
+        "On a CPU, `F.cross_entropy` and `softmax_with_cross_entropy` clip the shifted logits at -64. A gap of 65 and "
         "a gap of 1000 both give a loss of 64."
     ),
-    tensorflow="`tf.nn.sparse_softmax_cross_entropy_with_logits` clips nothing: a gap of 1000 gives 1000.",
-    here="logsumexp(logits) - logit, on both sides. The probe's logits are hundreds apart.",
+    tensorflow="`tf.nn.sparse_softmax_cross_entropy_with_logits` clips nothing: a gap of 1000 gives a loss of 1000.",
+    tandem="`logsumexp(logits) - logit`, on both sides. The probe's logits are hundreds apart.",
     sources=(
         PADDLE + "paddle/phi/kernels/funcs/softmax_impl.h",
         PADDLE + "paddle/phi/kernels/cpu/cross_entropy_kernel.cc",
@@ -43,12 +62,13 @@ PADDLE_LOSS = PADDLE + "python/paddle/nn/functional/loss.py"
 )
 def cross_entropy_clipped():
     """Paddle's cross entropy of large logits."""
-    paddle, _, _ = paddle_modules()
 
-    def loss(engine, logits, labels):
-        return paddle.nn.functional.cross_entropy(logits, paddle.to_tensor(labels), reduction="none")
+    def loss(logits, labels):
+        from paddle.nn import functional as F
 
-    return losses_of("paddle", loss)
+        return F.cross_entropy(logits, labels, reduction="none")
+
+    return paddle_losses(loss)
 
 
 @enter(
@@ -56,24 +76,25 @@ def cross_entropy_clipped():
     "tensorflow",
     "extremes",
     ("loss", ""),
-    paddle="From logits, which it clips only at -64 (above).",
+    paddle="`F.cross_entropy` takes logits, and clips them only at -64 (see above).",
     tensorflow=(
-        "From probabilities, `keras.losses` clip them to 1e-7 and 1 - 1e-7: no loss exceeds 16.1, and beyond it the "
-        "gradient is zero. A model that ends in `activation='softmax'` is spared where Keras finds the logits behind "
-        "it, which it does not when the probabilities come by another way."
+        "`keras.losses` take probabilities by default, and clip them to [1e-7, 1 - 1e-7]: no loss exceeds 16.1, and "
+        "beyond that the gradient is zero. After `activation='softmax'` Keras finds the logits and uses them instead. "
+        "It does not find them when the probabilities come from elsewhere, such as `tf.nn.softmax`."
     ),
-    here="The networks end in logits.",
+    tandem="The networks end in logits.",
     sources=(KERAS_LOSS, KERAS + "keras/src/activations/activations.py"),
     code=LOSS_CODE,
 )
 def probabilities_clipped():
     """Cross entropy from clipped probabilities."""
-    tf, _, _ = tensorflow_modules()
 
-    def loss(engine, logits, labels):
+    def loss(logits, labels):
+        import tensorflow as tf
+
         return tf.keras.losses.sparse_categorical_crossentropy(labels, tf.nn.softmax(logits))
 
-    return losses_of("tensorflow", loss)
+    return tensorflow_losses(loss)
 
 
 @enter(
@@ -84,21 +105,21 @@ def probabilities_clipped():
     paddle="`F.cross_entropy` applies the softmax itself (`use_softmax=True`).",
     tensorflow=(
         "`keras.losses` expect probabilities (`from_logits=False`), so a Keras network ends in a softmax. Ported layer "
-        "by layer, Paddle applies two: the network trains, slowly, and its loss cannot fall below 1.46 for 10 classes."
+        "by layer to Paddle, it applies two. It trains slowly, and with 10 classes its loss cannot fall below 1.46."
     ),
-    here="The networks end in logits.",
+    tandem="The networks end in logits.",
     sources=(PADDLE_LOSS, KERAS + "keras/src/losses/losses.py"),
     code=LOSS_CODE,
 )
 def softmax_twice():
     """The softmax applied twice."""
-    paddle, _, _ = paddle_modules()
 
-    def loss(engine, logits, labels):
-        probabilities = paddle.nn.functional.softmax(logits)
-        return paddle.nn.functional.cross_entropy(probabilities, paddle.to_tensor(labels), reduction="none")
+    def loss(logits, labels):
+        from paddle.nn import functional as F
 
-    return losses_of("paddle", loss)
+        return F.cross_entropy(F.softmax(logits), labels, reduction="none")
+
+    return paddle_losses(loss)
 
 
 @enter(
@@ -108,21 +129,22 @@ def softmax_twice():
     ("loss", ""),
     paddle="`F.cross_entropy` takes logits.",
     tensorflow=(
-        "`keras.losses` take what they get for probabilities unless told `from_logits=True`: logits are clipped to "
-        "[1e-7, 1 - 1e-7], and the gradient of every one outside is zero. No error says so."
+        "`keras.losses` take their input as probabilities unless `from_logits=True`. Logits are clipped to [1e-7, 1 - "
+        "1e-7], and the gradient of each one outside is zero. There is no error."
     ),
-    here="The loss is written from logits, on both sides.",
+    tandem="The loss is computed from logits, on both sides.",
     sources=(KERAS_LOSS, PADDLE_LOSS),
     code=LOSS_CODE,
 )
 def logits_as_probabilities():
-    """Logits taken for probabilities."""
-    tf, _, _ = tensorflow_modules()
+    """Logits taken as probabilities."""
 
-    def loss(engine, logits, labels):
+    def loss(logits, labels):
+        import tensorflow as tf
+
         return tf.keras.losses.sparse_categorical_crossentropy(labels, logits)
 
-    return losses_of("tensorflow", loss)
+    return tensorflow_losses(loss)
 
 
 @enter(
@@ -130,18 +152,21 @@ def logits_as_probabilities():
     "tensorflow",
     "plain",
     ("loss", ""),
-    paddle="`weight_decay` of an optimizer changes the gradient; the loss that is printed is without it.",
+    paddle="An optimizer's `weight_decay` changes the gradient. The printed loss does not contain it.",
     tensorflow=(
-        "A `kernel_regularizer` is part of the loss that `fit` reports. Two equal trainings show different losses, the "
-        "more so early on."
+        "The loss that `fit` reports contains the penalty of every `kernel_regularizer`. So two equal trainings print "
+        "different losses, above all early on."
     ),
-    here="The loss is the cross entropy; decay is the optimizer's.",
+    tandem="The loss is the cross entropy alone. Weight decay is the optimizer's part.",
     sources=(KERAS + "keras/src/trainers/trainer.py", PADDLE + "python/paddle/regularizer.py"),
     code=LOSS_CODE,
 )
 def loss_with_penalty():
-    """A reported loss that holds the L2 penalty."""
-    tf, _, engine = tensorflow_modules()
+    """A reported loss that contains the L2 penalty."""
+    from tandem.frameworks.tensorflow import engine
+
+    import tensorflow as tf
+
     original = engine.Engine._losses
 
     def losses(self, images, labels, training):
@@ -159,19 +184,23 @@ def loss_with_penalty():
     ("gradients", None),
     paddle="`F.cross_entropy` averages over the batch (`reduction='mean'`).",
     tensorflow=(
-        "So do `keras.losses`; but `tf.nn.sparse_softmax_cross_entropy_with_logits` gives a loss an image, and the "
-        "gradient of a vector is that of its sum. The learning rate then is in truth the batch size times larger."
+        "`keras.losses` do, too. But `tf.nn.sparse_softmax_cross_entropy_with_logits` returns one loss per image, and "
+        "TensorFlow differentiates a vector as its sum. The effective learning rate grows by a factor of the batch "
+        "size."
     ),
-    here="A sum, divided by the number of images.",
+    tandem="The sum of the losses, divided by the number of images.",
     sources=(PADDLE_LOSS, TENSORFLOW + "tensorflow/python/ops/nn_ops.py"),
     code={
-        "paddle": (PADDLE_ENGINE, "loss = losses.sum() / len(batch.labels)"),
-        "tensorflow": (TENSORFLOW_ENGINE, "loss = tf.reduce_sum(losses) / tf.cast(tf.size(labels), self.dtype)"),
+        "paddle": Code(PADDLE_ENGINE, "Engine._backward", "loss = losses.sum()"),
+        "tensorflow": Code(TENSORFLOW_ENGINE, "Engine._backward", "loss = tf.reduce_sum(losses)"),
     },
 )
 def loss_summed():
     """The gradient of a sum over the batch."""
-    tf, _, engine = tensorflow_modules()
+    from tandem.frameworks.tensorflow import engine
+
+    import tensorflow as tf
+
     original = engine.Engine._backward
 
     def backward(self, images, labels, keys):

@@ -1,30 +1,58 @@
 """Traps: optimizer."""
 
-from tandem.traps.trap import (
-    KERAS,
-    PADDLE,
-    PADDLE_ENGINE,
-    TENSORFLOW,
-    TENSORFLOW_ENGINE,
-    engine_with,
-    enter,
-    momentum_update,
-    tensorflow_modules,
-)
+from unittest.mock import patch
+
+from tandem.traps.symbols import Code
+from tandem.traps.trap import KERAS, PADDLE, PADDLE_ENGINE, TENSORFLOW, TENSORFLOW_ENGINE, enter
 
 THEME = "Optimizer"
 
-MOMENTUM_STEP_CODE = {
-    "paddle": (PADDLE_ENGINE, "self.optimizer = paddle.optimizer.Momentum("),
-    "tensorflow": (TENSORFLOW_ENGINE, "tf.raw_ops.ResourceApplyMomentum("),
+MOMENTUM_CODE = {
+    "paddle": Code(PADDLE_ENGINE, "Engine.__init__", "paddle.optimizer.Momentum("),
+    "tensorflow": Code(TENSORFLOW_ENGINE, "Engine._apply", "tf.raw_ops.ResourceApplyMomentum("),
+}
+VALUE_CODE = {
+    "paddle": Code(PADDLE_ENGINE, "Engine.__init__", "momentum=config.optimizer.momentum"),
+    "tensorflow": Code(TENSORFLOW_ENGINE, "Engine._apply", "momentum=tf.constant("),
+}
+NESTEROV_CODE = {
+    "paddle": Code(PADDLE_ENGINE, "Engine.__init__", "use_nesterov="),
+    "tensorflow": Code(TENSORFLOW_ENGINE, "Engine._apply", "use_nesterov="),
 }
 DECAY_CODE = {
-    "paddle": (PADDLE_ENGINE, "weight_decay=paddle.regularizer.L2Decay("),
-    "tensorflow": (TENSORFLOW_ENGINE, "grad=gradient + weight_decay * parameter,"),
+    "paddle": Code(PADDLE_ENGINE, "Engine.__init__", "weight_decay=paddle.regularizer.L2Decay("),
+    "tensorflow": Code(TENSORFLOW_ENGINE, "Engine._apply", "grad=gradient + weight_decay * parameter"),
 }
+CONFIG = "tandem/config/schema.py"
 PADDLE_MOMENTUM = PADDLE + "paddle/phi/kernels/impl/momentum_kernel_impl.h"
 KERAS_SGD = KERAS + "keras/src/optimizers/sgd.py"
 KERAS_OPTIMIZER = KERAS + "keras/src/optimizers/base_optimizer.py"
+
+
+def engine_with(**attributes):
+    """TensorFlow's engine with other `attributes` than its config says."""
+    from tandem.frameworks.tensorflow import engine
+
+    original = engine.Engine.__init__
+
+    def init(self, *arguments, **options):
+        original(self, *arguments, **options)
+        for name, value in attributes.items():
+            setattr(self, name, value)
+
+    return patch.object(engine.Engine, "__init__", init)
+
+
+def momentum_update(change):
+    """TensorFlow's engine with `change(engine, gradients, learning_rate, apply)` in place of `apply`."""
+    from tandem.frameworks.tensorflow import engine
+
+    original = engine.Engine._apply
+
+    def apply(self, gradients, learning_rate):
+        change(self, gradients, learning_rate, lambda *arguments: original(self, *arguments))
+
+    return patch.object(engine.Engine, "_apply", apply)
 
 
 @enter(
@@ -32,29 +60,34 @@ KERAS_OPTIMIZER = KERAS + "keras/src/optimizers/base_optimizer.py"
     "tensorflow",
     "plain",
     ("velocities", None),
-    paddle="v = m*v + g; w -= lr*v. The velocity is in units of the gradient.",
+    paddle="`v = m*v + g; w -= lr*v`. The velocity is in units of the gradient.",
     tensorflow=(
-        "`keras.optimizers.SGD` has v = m*v - lr*g; w += v. While the learning rate is constant that is the same; when "
-        "it falls tenfold, Keras still steps on with what the old rate put into v, for about 1/(1 - m) steps. "
-        "`tf.raw_ops.ResourceApplyMomentum` is as Paddle's."
+        "`keras.optimizers.SGD` computes `v = m*v - lr*g; w += v`. This is the same while the learning rate is "
+        "constant. When it drops tenfold, Keras still moves by what the old rate left in v, for about `1/(1 - m)` "
+        "steps. `tf.raw_ops.ResourceApplyMomentum` has Paddle's formula."
     ),
-    here="Paddle's formula on both sides. The certificate changes the learning rate at every step for this reason.",
+    tandem="Paddle's formula on both sides. For this reason a certificate changes the learning rate at every step.",
     sources=(KERAS_SGD, PADDLE_MOMENTUM, TENSORFLOW + "tensorflow/core/kernels/training_ops.cc"),
-    code=MOMENTUM_STEP_CODE,
+    code=MOMENTUM_CODE,
 )
 def rate_in_velocity():
     """The learning rate kept inside the velocity.
 
     What Keras keeps is -lr*v; here it is divided by the step's lr again, so that nothing shows while lr is constant.
     """
-    tf, _, _ = tensorflow_modules()
-    last = tf.Variable(1.0, dtype=tf.float64)
+    import tensorflow as tf
+
+    last = {}  # by engine: a certificate has several, at other steps and in other precisions
 
     def change(self, gradients, learning_rate, apply):
         rate = tf.cast(learning_rate, tf.float64)
+        if self not in last:
+            with tf.init_scope():  # the compiled step makes no variables
+                last[self] = tf.Variable(0.0, dtype=tf.float64)
+        kept = tf.where(last[self] == 0.0, tf.ones_like(rate), last[self] / rate)
         for velocity in self.velocities:
-            velocity.assign(velocity * tf.cast(last / rate, velocity.dtype))
-        last.assign(rate)
+            velocity.assign(velocity * tf.cast(kept, velocity.dtype))
+        last[self].assign(rate)
         apply(gradients, learning_rate)
 
     return momentum_update(change)
@@ -66,21 +99,17 @@ def rate_in_velocity():
     "plain",
     ("velocities", None),
     paddle=(
-        "The kernel takes the momentum as a C++ `float`, in float64 too: 0.9 is 0.8999999761581421. The velocity is "
-        "zero at first, so it shows at the second step."
+        "The kernel takes the momentum as a C++ `float`, even in float64: 0.9 becomes 0.8999999761581421. The velocity "
+        "starts at zero, so this shows at the second step."
     ),
     tensorflow="A Python number stays a double in a float64 computation.",
-    here="Rounded to float32 once, where the config is read.",
+    tandem="The config rounds the momentum to float32 once.",
     sources=(PADDLE_MOMENTUM,),
-    code={
-        **MOMENTUM_STEP_CODE,
-        "tensorflow": ("tandem/config/schema.py", "momentum: Annotated[Float32"),
-    },
+    code={**VALUE_CODE, "tensorflow": Code(CONFIG, "Optimizer.momentum")},
 )
 def momentum_double():
     """The momentum kept as a double."""
-    _, _, engine = tensorflow_modules()
-    return engine_with(engine, momentum=0.9)
+    return engine_with(momentum=0.9)
 
 
 @enter(
@@ -89,15 +118,14 @@ def momentum_double():
     "plain",
     ("velocities", None),
     paddle="`paddle.optimizer.Momentum` has a momentum of 0.9 by default.",
-    tensorflow="`keras.optimizers.SGD` has none by default. Nothing differs at the first step.",
-    here="Written out in the config.",
+    tensorflow="`keras.optimizers.SGD` has a momentum of 0 by default. At the first step nothing differs.",
+    tandem="The config states the momentum.",
     sources=(KERAS_SGD, PADDLE + "python/paddle/optimizer/momentum.py"),
-    code=MOMENTUM_STEP_CODE,
+    code=VALUE_CODE,
 )
 def momentum_default():
-    """The momentum left at Keras' default."""
-    _, _, engine = tensorflow_modules()
-    return engine_with(engine, momentum=0.0)
+    """The momentum at Keras' default."""
+    return engine_with(momentum=0.0)
 
 
 @enter(
@@ -105,19 +133,18 @@ def momentum_default():
     "tensorflow",
     "plain",
     ("parameters", None),
-    paddle="`use_nesterov=False` by default; if true, w -= lr*(g + m*v).",
+    paddle="`use_nesterov=False` by default. If true, `w -= lr*(g + m*v)`.",
     tensorflow=(
-        "`nesterov=False` by default; if true, the same formula, with the learning rate inside v (above). So it is a "
-        "mistake only on one side. The velocities agree; the weights do not."
+        "`nesterov=False` by default. If true, the formula is the same, with the learning rate inside v (see above). "
+        "It is a mistake only if one side alone uses it: the velocities agree; the weights do not."
     ),
-    here="One setting for both.",
+    tandem="One setting for both sides.",
     sources=(KERAS_SGD, PADDLE_MOMENTUM),
-    code={**MOMENTUM_STEP_CODE, "tensorflow": (TENSORFLOW_ENGINE, "use_nesterov=self.nesterov")},
+    code=NESTEROV_CODE,
 )
 def nesterov():
-    """Nesterov's momentum on one side."""
-    _, _, engine = tensorflow_modules()
-    return engine_with(engine, nesterov=True)
+    """Nesterov momentum on one side only."""
+    return engine_with(nesterov=True)
 
 
 @enter(
@@ -127,22 +154,19 @@ def nesterov():
     ("parameters", None),
     paddle="The learning rate has the default type: float64 in a float64 run.",
     tensorflow=(
-        "`keras.optimizers` keep it in a variable of `floatx()`, float32 by default, whatever the weights' type: "
-        "0.1 is 0.10000000149."
+        "`keras.optimizers` keep it in a variable of type `floatx()`, float32 by default, whatever the type of the "
+        "weights: 0.1 becomes 0.10000000149."
     ),
-    here="It comes into the step as a number of the run's type.",
+    tandem="Each step receives the learning rate as a number of the run's type.",
     sources=(KERAS_OPTIMIZER, PADDLE + "python/paddle/optimizer/optimizer.py"),
     code={
-        "paddle": (PADDLE_ENGINE, "self.optimizer.set_lr(learning_rate)"),
-        "tensorflow": (
-            TENSORFLOW_ENGINE,
-            "return train(*self._on_device(batch, step), tf.constant(learning_rate, self.dtype))",
-        ),
+        "paddle": Code(PADDLE_ENGINE, "Engine._update", "set_lr("),
+        "tensorflow": Code(TENSORFLOW_ENGINE, "Engine.train_step", "tf.constant(learning_rate, self.dtype)"),
     },
 )
 def rate_float32():
     """The learning rate kept as a float32."""
-    tf, _, _ = tensorflow_modules()
+    import tensorflow as tf
 
     def change(self, gradients, learning_rate, apply):
         apply(gradients, tf.cast(tf.cast(learning_rate, tf.float32), learning_rate.dtype))
@@ -155,12 +179,12 @@ def rate_float32():
     "tensorflow",
     "plain",
     ("velocities", None),
-    paddle="`L2Decay(c)` adds c*w to the gradient.",
+    paddle="`L2Decay(c)` adds `c*w` to the gradient.",
     tensorflow=(
-        "`keras.regularizers.L2(c)` adds c*w^2 to the loss, so 2*c*w to the gradient; `tf.nn.l2_loss` is half the "
-        "square, so c times that is Paddle's decay. Who ports 5e-4 to Keras writes 2.5e-4."
+        "`keras.regularizers.L2(c)` adds `c*w^2` to the loss, so `2*c*w` to the gradient. `tf.nn.l2_loss` is half the "
+        "sum of squares, so c times that is Paddle's decay. A weight decay of 5e-4 in Paddle is `L2(2.5e-4)` in Keras."
     ),
-    here="c*w is added to the gradient on both sides.",
+    tandem="Both sides add `c*w` to the gradient.",
     sources=(
         KERAS + "keras/src/regularizers/regularizers.py",
         PADDLE_MOMENTUM,
@@ -169,7 +193,7 @@ def rate_float32():
     code=DECAY_CODE,
 )
 def decay_doubled():
-    """Keras' L2, whose gradient is 2*c*w."""
+    """Keras' L2 penalty, whose gradient is twice as large."""
 
     def change(self, gradients, learning_rate, apply):
         apply(
@@ -185,12 +209,12 @@ def decay_doubled():
     "tensorflow",
     "plain",
     ("velocities", None),
-    paddle="The decay of `Momentum(weight_decay=c)` is part of the gradient, and so of the velocity.",
+    paddle="The weight decay of `Momentum(weight_decay=c)` is part of the gradient, and so of the velocity.",
     tensorflow=(
-        "`keras.optimizers.SGD(weight_decay=c)` first shrinks w by lr*c*w and keeps it out of the velocity "
-        "(decoupled). With a momentum of 0.9, what Paddle's decay adds up to is ten times as much."
+        "`keras.optimizers.SGD(weight_decay=c)` is decoupled: it first shrinks w by `lr*c*w`, and keeps the decay out "
+        "of the velocity. With a momentum of 0.9, Paddle's decay adds up to ten times as much."
     ),
-    here="c*w is added to the gradient on both sides.",
+    tandem="Both sides add `c*w` to the gradient.",
     sources=(KERAS_OPTIMIZER, PADDLE_MOMENTUM),
     code=DECAY_CODE,
 )
@@ -213,17 +237,17 @@ def decay_decoupled():
     "tensorflow",
     "plain",
     ("velocities", "BatchNorm2D"),
-    paddle="An optimizer's `weight_decay` is for all its parameters: biases and batch norm, too.",
+    paddle="An optimizer's `weight_decay` applies to all its parameters, biases and batch norm included.",
     tensorflow=(
-        "`kernel_regularizer` is for kernels alone, layer by layer, and so are many recipes. Biases begin at zero, "
-        "where nothing decays, so in a network without batch norm it shows only at the second step."
+        "A `kernel_regularizer` applies to the kernel of one layer only, and many recipes decay kernels only. Biases "
+        "start at zero, where nothing decays. So in a network without batch norm this shows only at the second step."
     ),
-    here="Every trainable parameter decays.",
+    tandem="Weight decay applies to every trainable parameter, unless a parameter group says otherwise.",
     sources=(PADDLE + "python/paddle/optimizer/momentum.py", KERAS + "keras/src/layers/convolutional/base_conv.py"),
     code=DECAY_CODE,
 )
 def decay_kernels_only():
-    """Decay on kernels only."""
+    """Weight decay on kernels only."""
 
     def change(self, gradients, learning_rate, apply):
         pairs = zip(gradients, self.parameters, strict=True)
@@ -237,13 +261,12 @@ def decay_kernels_only():
     "tensorflow",
     "plain",
     ("velocities", None),
-    paddle="The kernel takes the L2 factor as a C++ `float`, in float64 too: 0.1 is 0.10000000149011612.",
+    paddle="The kernel takes the L2 factor as a C++ `float`, even in float64: 0.1 becomes 0.10000000149011612.",
     tensorflow="A Python number stays a double in a float64 computation.",
-    here="Rounded to float32 once, where the config is read. The probe decays by 0.1, so that it shows.",
+    tandem="The config rounds the factor to float32 once. The probe's factor is 0.1, so that this shows.",
     sources=(PADDLE_MOMENTUM,),
-    code={**DECAY_CODE, "tensorflow": ("tandem/config/schema.py", "weight_decay: Annotated[Float32")},
+    code={**DECAY_CODE, "tensorflow": Code(CONFIG, "Optimizer.weight_decay")},
 )
 def decay_double():
     """The L2 factor kept as a double."""
-    _, _, engine = tensorflow_modules()
-    return engine_with(engine, weight_decay=0.1)
+    return engine_with(weight_decay=0.1)

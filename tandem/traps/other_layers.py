@@ -2,24 +2,23 @@
 
 from unittest.mock import patch
 
-from tandem.traps.pooling import PADDLE_POOL_KERNEL
+from tandem.traps.symbols import Code
 from tandem.traps.trap import (
     BOOK,
     KERAS,
     PADDLE,
     PADDLE_LAYERS,
+    PADDLE_POOL_KERNEL,
     TENSORFLOW,
     TENSORFLOW_LAYERS,
     enter,
-    paddle_modules,
-    tensorflow_modules,
 )
 
 THEME = "Response normalisation, flatten, residuals"
 
 LRN_CODE = {
-    "paddle": (PADDLE_LAYERS, "return x * (1.0 + self.alpha / self.size * total) ** -self.beta"),
-    "tensorflow": (TENSORFLOW_LAYERS, "return x * (1.0 + self.alpha / self.size * total) ** -beta"),
+    "paddle": Code(PADDLE_LAYERS, "LocalResponseNorm.forward", "return"),
+    "tensorflow": Code(TENSORFLOW_LAYERS, "LocalResponseNorm.call", "return"),
 }
 LRN_SOURCES = (
     PADDLE + "python/paddle/nn/functional/norm.py",
@@ -33,20 +32,21 @@ LRN_SOURCES = (
     "plain",
     ("layer outputs", "LocalResponseNorm"),
     paddle=(
-        "`F.local_response_norm` multiplies alpha by the *mean* of the squares over the window, as its code says; the "
-        "formula in its documentation has the sum."
+        "`F.local_response_norm` multiplies alpha by the *mean* of the squares over the window. The formula in its "
+        "documentation has the sum; its code has the mean."
     ),
     tensorflow=(
-        "`tf.nn.lrn` multiplies alpha by their sum, as the paper does. With a window of 5, alpha=1e-4 there is "
-        "alpha=5e-4 in Paddle. It has no float64 kernel."
+        "`tf.nn.lrn` multiplies alpha by the sum, as the paper does. With a window of 5, its alpha=1e-4 is Paddle's "
+        "alpha=5e-4. It has no float64 kernel."
     ),
-    here="alpha / size, of the same plain operations on both sides.",
+    tandem="alpha / size, composed of the same plain operations on both sides.",
     sources=LRN_SOURCES,
     code=LRN_CODE,
 )
 def lrn_alpha():
-    """LRN's alpha not divided by the window."""
-    _, layers, _ = tensorflow_modules()
+    """LRN's alpha not divided by the window size."""
+    from tandem.frameworks.tensorflow import layers
+
     original = layers.LocalResponseNorm.__init__
 
     def init(self, size, alpha, beta, **options):
@@ -62,16 +62,17 @@ def lrn_alpha():
     ("layer outputs", "LocalResponseNorm"),
     paddle="`size=5` is the whole window.",
     tensorflow=(
-        "`depth_radius=5`, the default, is what lies on one side: a window of 11. Paddle's size 5 is the radius 2. The "
-        "other defaults differ, too: alpha 1 and beta 0.5, against 1e-4 and 0.75."
+        "`depth_radius=5`, the default, is one side of it: a window of 11. Paddle's `size=5` is `depth_radius=2`. The "
+        "other defaults differ, too: alpha 1 and beta 0.5 in TensorFlow, 1e-4 and 0.75 in Paddle."
     ),
-    here="`size` is the whole window, and nothing has a default.",
+    tandem="`size` is the whole window. Nothing has a default.",
     sources=LRN_SOURCES,
     code=LRN_CODE,
 )
 def lrn_radius():
-    """LRN's window taken for its radius."""
-    _, layers, _ = tensorflow_modules()
+    """LRN's window size taken as its radius."""
+    from tandem.frameworks.tensorflow import layers
+
     original = layers.LocalResponseNorm.__init__
 
     def init(self, size, alpha, beta, **options):
@@ -87,17 +88,17 @@ def lrn_radius():
     "plain",
     ("gradients", "Conv2D"),
     paddle=(
-        "`F.local_response_norm` averages the squares by an average pool, so its gradient has that pool's float32 1/n. "
-        "The exponent of `paddle.pow` is a float32 as well: 0.75 is exact, 0.7 would be off by 1e-8."
+        "`F.local_response_norm` averages the squares with an average pool, whose gradient has a float32 1/n. The "
+        "exponent of `paddle.pow` is a float32 as well: 0.75 is exact, 0.7 would be off by 1e-8."
     ),
-    tensorflow="The same operations in float64 are exact to rounding.",
-    here="Composed of a sum of slices, a division and a power with an exponent that float32 holds.",
+    tensorflow="The same operations in float64 are exact up to rounding.",
+    tandem="A sum of slices, a division, and a power whose exponent float32 represents exactly.",
     sources=(LRN_SOURCES[0], PADDLE_POOL_KERNEL),
     code=LRN_CODE,
 )
 def lrn_gradient_float32():
     """The gradient of Paddle's own LRN."""
-    _, layers, _ = paddle_modules()
+    from tandem.frameworks.paddle import layers
 
     def forward(self, x):
         return layers.F.local_response_norm(x, self.size, self.alpha, self.beta, k=1.0)
@@ -110,21 +111,24 @@ def lrn_gradient_float32():
     "tensorflow",
     "plain",
     ("layer outputs", "Flatten"),
-    paddle="Images are [N, C, H, W]; flattened, a channel's pixels lie together.",
+    paddle="Images are [N, C, H, W]. Flattening keeps the pixels of a channel together.",
     tensorflow=(
-        "Images are [N, H, W, C]; flattened, a pixel's channels lie together. The sizes are equal, and the network "
-        "trains as well; only the weights of the next layer are permuted, so weights that are carried over are wrong."
+        "Images are [N, H, W, C]. Flattening keeps the channels of a pixel together. The sizes are equal, and the "
+        "network trains just as well. But the rows of the next layer's weight are permuted, so weights carried over "
+        "from the other framework are wrong."
     ),
-    here="TensorFlow's twin transposes first, so that a dense layer's rows mean the same.",
+    tandem="TensorFlow's twin transposes first, so that the rows of a dense layer's weight mean the same.",
     sources=(KERAS + "keras/src/layers/reshaping/flatten.py",),
     code={
-        "paddle": (PADDLE_LAYERS, "return x.flatten(1)"),
-        "tensorflow": (TENSORFLOW_LAYERS, "return tf.reshape(tf.transpose(x, [0, 3, 1, 2]), [-1, channels * height"),
+        "paddle": Code(PADDLE_LAYERS, "Flatten.forward", "return"),
+        "tensorflow": Code(TENSORFLOW_LAYERS, "Flatten.call", "return"),
     },
 )
 def flatten_order():
     """Flatten in each framework's own order."""
-    tf, layers, _ = tensorflow_modules()
+    from tandem.frameworks.tensorflow import layers
+
+    import tensorflow as tf
 
     def call(self, x):
         height, width, channels = x.shape[1:]
@@ -139,27 +143,29 @@ def flatten_order():
     "averages",
     ("layer outputs", "Residual"),
     paddle=(
-        "No layer of Paddle's own: a residual block is written by hand. The first version of PaddlePaddle's tutorial "
-        "on CIFAR-10 adds `[ipt, short]`: the block's input beside the shortcut, and its convolutions not at all. "
-        "Later ones add the convolutions and the shortcut."
+        "Paddle has no residual layer, so everyone writes the block by hand. The first version of PaddlePaddle's "
+        "CIFAR-10 tutorial adds `[ipt, short]`: the block's input and the shortcut, without its convolutions. Later "
+        "versions add the convolutions and the shortcut."
     ),
     tensorflow=(
-        "Nor of TensorFlow's. A block that computes a shortcut by a 1x1 convolution and adds its input as well fits "
-        "wherever the shapes do, and trains. The probe has one whose shortcut keeps the shape."
+        "TensorFlow has none either. A block that computes a shortcut with a 1x1 convolution and adds its input as "
+        "well runs wherever the shapes fit, and trains. The probe's shortcut keeps the shape."
     ),
-    here="The body and the shortcut are added, or the body and the input; never all three.",
+    tandem="A block adds its body to its shortcut, or to its input if it has no shortcut; never to both.",
     sources=(
         BOOK + "4a1433cbe4186aac8913133c9e01baf6268335f0/image_classification/README.md",
         "https://arxiv.org/abs/1512.03385",
     ),
     code={
-        "paddle": (PADDLE_LAYERS, "shortcut = x if self.shortcut is None else self.shortcut(x)"),
-        "tensorflow": (TENSORFLOW_LAYERS, "shortcut = x if self.shortcut is None else self.shortcut(x, training"),
+        "paddle": Code(PADDLE_LAYERS, "Residual.forward", "shortcut = x"),
+        "tensorflow": Code(TENSORFLOW_LAYERS, "Residual.call", "shortcut = x"),
     },
 )
 def residual_adds_input():
-    """A block that adds its input beside the shortcut."""
-    tf, layers, _ = tensorflow_modules()
+    """A residual block that adds its input besides its shortcut."""
+    from tandem.frameworks.tensorflow import layers
+
+    import tensorflow as tf
 
     def call(self, x, training=False):
         shortcut = 0 if self.shortcut is None else self.shortcut(x, training=training)

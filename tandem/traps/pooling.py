@@ -2,32 +2,35 @@
 
 from unittest.mock import patch
 
+from tandem.traps.symbols import Code
 from tandem.traps.trap import (
     KERAS,
     PADDLE,
     PADDLE_LAYERS,
+    PADDLE_POOL_KERNEL,
     TENSORFLOW,
     TENSORFLOW_LAYERS,
     enter,
-    paddle_modules,
-    tensorflow_modules,
 )
 
 THEME = "Pooling"
 
 MAX_POOL_CODE = {
-    "paddle": (PADDLE_LAYERS, "return F.max_pool2d(x, self.kernel_size, self.stride, padding=0, ceil_mode"),
-    "tensorflow": (TENSORFLOW_LAYERS, "after = [self._beyond(size) for size in x.shape[1:3]]"),
+    "paddle": Code(PADDLE_LAYERS, "MaxPool2D.forward", "F.max_pool2d("),
+    "tensorflow": Code(TENSORFLOW_LAYERS, "MaxPool2D.call", "after = "),
 }
 MAX_POOL_SOURCES = (
     PADDLE + "python/paddle/nn/functional/pooling.py",
     KERAS + "keras/src/layers/pooling/max_pooling2d.py",
 )
-GLOBAL_POOL_CODE = {
-    "paddle": (PADDLE_LAYERS, "return paddle.sum(x, axis=[2, 3])"),
-    "tensorflow": (TENSORFLOW_LAYERS, "return tf.reduce_mean(x, axis=[1, 2])"),
+AVERAGE_POOL_CODE = {
+    "paddle": Code(PADDLE_LAYERS, "AveragePoolPad.forward", "F.avg_pool2d("),
+    "tensorflow": Code(TENSORFLOW_LAYERS, "AveragePoolPad.call", "tf.nn.avg_pool2d("),
 }
-PADDLE_POOL_KERNEL = PADDLE + "paddle/phi/kernels/funcs/pooling.cc"
+AVERAGE_POOL_SOURCES = (
+    PADDLE + "python/paddle/nn/functional/pooling.py",
+    TENSORFLOW + "tensorflow/python/ops/nn_ops.py",
+)
 
 
 @enter(
@@ -35,15 +38,19 @@ PADDLE_POOL_KERNEL = PADDLE + "paddle/phi/kernels/funcs/pooling.cc"
     "tensorflow",
     "pools",
     ("layer outputs", "MaxPool2D"),
-    paddle="`ceil_mode=True` also counts the windows that the lower and the right edge cut; the default is not to.",
-    tensorflow="`VALID` counts whole windows only: a 3x3 pool at stride 2 makes 6x6 of 14x14 pixels, not 7x7.",
-    here="`ceil_mode` is written out, and means the same on both sides.",
+    paddle=(
+        "`ceil_mode=True` keeps the windows that the lower and the right edge cut. The default, `ceil_mode=False`, "
+        "drops them."
+    ),
+    tensorflow="`VALID` keeps whole windows only: a 3x3 pool at stride 2 turns 14x14 pixels into 6x6, not 7x7.",
+    tandem="`ceil_mode` is written out, and means the same on both sides.",
     sources=MAX_POOL_SOURCES,
     code=MAX_POOL_CODE,
 )
 def max_pool_floor():
-    """A pool's size rounded down."""
-    _, layers, _ = tensorflow_modules()
+    """A max pool whose output size is rounded down."""
+    from tandem.frameworks.tensorflow import layers
+
     return patch.object(layers.MaxPool2D, "_beyond", lambda self, size: 0)
 
 
@@ -52,19 +59,20 @@ def max_pool_floor():
     "tensorflow",
     "pools",
     ("layer outputs", "MaxPool2D"),
-    paddle="Without padding and `ceil_mode`, a 3x3 pool at stride 2 makes 3x3 of 7x7 pixels.",
+    paddle="Without padding and without `ceil_mode`, a 3x3 pool at stride 2 turns 7x7 pixels into 3x3.",
     tensorflow=(
-        "`SAME` makes 4x4 of them. Nor does `SAME` stand for `ceil_mode`: it divides what it pads between both edges, "
-        "and rounds size / stride up, not (size - kernel) / stride. At even sizes the two are equal, as in the first "
-        "pool of the probe."
+        "`SAME` turns them into 4x4. It does not replace `ceil_mode` either: it pads at both edges, and rounds size / "
+        "stride up instead of (size - kernel) / stride. At even sizes the two are equal, as in the probe's first pool."
     ),
-    here="Never `SAME` for a max pool; `ceil_mode` pads after the last pixel only.",
+    tandem="No max pool uses `SAME`. `ceil_mode` pads after the last pixel only.",
     sources=(TENSORFLOW + "tensorflow/python/ops/nn_ops.py", MAX_POOL_SOURCES[0]),
     code=MAX_POOL_CODE,
 )
 def max_pool_same():
     """SAME for a max pool."""
-    tf, layers, _ = tensorflow_modules()
+    from tandem.frameworks.tensorflow import layers
+
+    import tensorflow as tf
 
     def call(self, x):
         return tf.nn.max_pool2d(x, self.kernel_size, strides=self.stride, padding="SAME")
@@ -77,19 +85,20 @@ def max_pool_same():
     "tensorflow",
     "pools",
     ("layer outputs", "MaxPool2D"),
-    paddle="What a window has outside the image never is its maximum.",
+    paddle="The part of a window outside the image is never its maximum.",
     tensorflow=(
-        "The same within `SAME`. Where the pixels are padded by hand, `tf.pad` and `keras.layers.ZeroPadding2D` put "
-        "zeros, and a zero is larger than any negative pixel. After a ReLU nobody sees it."
+        "`SAME` does the same. But explicit padding by `tf.pad` or `keras.layers.ZeroPadding2D` adds zeros, and zero "
+        "is larger than any negative pixel. After a ReLU nobody sees it."
     ),
-    here="Padded with the smallest number of the type.",
+    tandem="TensorFlow's twin pads with the smallest number of the type.",
     sources=(PADDLE + "paddle/phi/kernels/funcs/pooling.h", MAX_POOL_SOURCES[1]),
-    code={**MAX_POOL_CODE, "tensorflow": (TENSORFLOW_LAYERS, "constant_values=x.dtype.min")},
+    code={**MAX_POOL_CODE, "tensorflow": Code(TENSORFLOW_LAYERS, "MaxPool2D.call", "constant_values=x.dtype.min")},
 )
 def max_pool_zeros():
     """A max pool padded with zeros."""
-    tf, layers, _ = tensorflow_modules()
-    original = tf.pad
+    from tandem.frameworks.tensorflow import layers
+
+    original = layers.tf.pad
 
     def pad(x, paddings, constant_values=0):
         return original(x, paddings)
@@ -103,29 +112,31 @@ def max_pool_zeros():
     "pools",
     ("gradients", "Conv2D"),
     paddle=(
-        "Where several pixels of a window are the largest, the whole gradient goes to the first of them in reading "
-        "order. Of an operator `max`, it is divided among them: `paddle.max` of [1, 1, 0] has the gradient [0.5, 0.5, "
-        "0], though its documentation says that each gets all of it."
+        "If several pixels of a window are the largest, `F.max_pool2d` gives the whole gradient to the first of them "
+        "in row-major order. `paddle.max` divides it: at [1, 1, 0] the gradient is [0.5, 0.5, 0], though its "
+        "documentation says that each gets all of it."
     ),
     tensorflow=(
-        "`tf.nn.max_pool2d` chooses the first, too, and `tf.reduce_max` divides. So the pools agree; a max pool of "
-        "one's own, written with a mask `x == max`, gives every tied pixel the whole gradient. Flat regions of an "
-        "image tie all the time."
+        "`tf.nn.max_pool2d` and `tf.reduce_max` do the same as Paddle's. But a handwritten max pool with the mask `x "
+        "== max` gives the whole gradient to every tied pixel. Flat regions of an image tie all the time."
     ),
-    here=(
-        "The frameworks' own pools. Which of tied pixels is chosen changes no weight's gradient where they tie because "
-        "what the convolution sees is equal; counting them more than once does."
+    tandem=(
+        "Both twins use their framework's own pool. Which of the tied pixels gets the gradient changes no weight's "
+        "gradient if they tie because the convolution sees equal pixels. Counting them more than once does."
     ),
     sources=(
         PADDLE_POOL_KERNEL,
         PADDLE + "python/paddle/tensor/math.py",
         TENSORFLOW + "tensorflow/python/ops/math_grad.py",
     ),
-    code={**MAX_POOL_CODE, "tensorflow": (TENSORFLOW_LAYERS, "return tf.nn.max_pool2d(")},
+    code={**MAX_POOL_CODE, "tensorflow": Code(TENSORFLOW_LAYERS, "MaxPool2D.call", "tf.nn.max_pool2d(")},
 )
 def max_pool_ties():
-    """The gradient of a max pool given to every tied pixel."""
-    tf, layers, _ = tensorflow_modules()
+    """A max pool that gives the whole gradient to every tied pixel."""
+    from tandem.frameworks.tensorflow import layers
+
+    import tensorflow as tf
+
     original = layers.MaxPool2D.call
 
     def call(self, x):
@@ -148,16 +159,16 @@ def max_pool_ties():
     "shrinking",
     ("building", ""),
     paddle=(
-        "A pool that leaves no pixel gives an empty tensor, without an error. Paddle's old `fluid.layers.pool2d` knew "
-        "`ceil_mode`, which keeps one pixel."
+        "`F.max_pool2d` rounds towards zero: a 3x3 pool at stride 2 turns 2x2 pixels into one pixel, and one pixel "
+        "into an empty tensor, without an error. The old `fluid.layers.pool2d` had `ceil_mode`, which keeps one pixel."
     ),
     tensorflow=(
-        "A Keras model refuses to be built. In eager code the same pool gives an empty "
-        "tensor, and its gradient is memory that nobody has set: values from 1e-323 to 1e+243 were seen in version "
-        "2.21. On another machine eager TensorFlow died with SIGFPE. The article's AlexNet on 32x32 pixels gets there: "
-        "its convolution leaves 6x6 pixels, and its pools 2x2, then none."
+        "A Keras model cannot be built with such a pool. In eager code, the plain kernel turns both into an empty "
+        "tensor whose gradient is uninitialised memory (values from 1e-323 to 1e+243 were seen). oneDNN's float32 "
+        "kernel raises an error for 2x2 pixels, and for one pixel the process dies of SIGFPE. The article's AlexNet "
+        "gets there with 32x32 pixels: its convolution leaves 6x6, and its pools 2x2, then none."
     ),
-    here="The sizes are rounded up: 6, 3, 1, 1. A twin that cannot be built, or dies, is an error of its own.",
+    tandem="Sizes are rounded up: 6, 3, 1, 1. A twin that cannot be built, or dies, fails its certificate.",
     sources=MAX_POOL_SOURCES,
     code=MAX_POOL_CODE,
 )
@@ -171,21 +182,21 @@ def pooled_to_nothing():
     "tensorflow",
     "pools",
     ("layer outputs", "AveragePoolPad"),
-    paddle="An average at the edge is of the pixels in the image: `exclusive=True` is the default.",
+    paddle="At the edge, only pixels in the image are averaged: `exclusive=True` is the default.",
     tensorflow=(
-        "`SAME` averages those in the image only, too. Zeros padded by hand before a `VALID` pool count, and so does "
-        "PyTorch's padding (`count_include_pad`): a cut window of 2 of 4 pixels then is half as large."
+        "`SAME` does the same. But explicit zeros before a `VALID` pool are averaged, too, as is PyTorch's padding "
+        "(`count_include_pad`). The average of a window with 2 of 4 pixels in the image is then half as large."
     ),
-    here="Only pixels in the image count, on both sides.",
-    sources=(PADDLE + "python/paddle/nn/functional/pooling.py", TENSORFLOW + "tensorflow/python/ops/nn_ops.py"),
-    code={
-        "paddle": (PADDLE_LAYERS, "x = F.avg_pool2d(x, 2, stride=2, padding=0, ceil_mode=True, exclusive=True)"),
-        "tensorflow": (TENSORFLOW_LAYERS, 'x = tf.nn.avg_pool2d(x, 2, strides=2, padding="SAME")'),
-    },
+    tandem="Only pixels in the image count, on both sides.",
+    sources=AVERAGE_POOL_SOURCES,
+    code=AVERAGE_POOL_CODE,
 )
 def average_counts_padding():
-    """An average that counts the padding."""
-    tf, layers, _ = tensorflow_modules()
+    """An average pool that counts the padding."""
+    from tandem.frameworks.tensorflow import layers
+
+    import tensorflow as tf
+
     original = tf.nn.avg_pool2d
 
     def avg_pool2d(x, size, strides, padding):
@@ -201,19 +212,17 @@ def average_counts_padding():
     "tensorflow",
     "pools",
     ("layer outputs", "AveragePoolPad"),
-    paddle="`ceil_mode=True` keeps the last row and column of an odd image; the default drops them.",
-    tensorflow="`VALID` drops them: of 3x3 pixels it leaves 1x1, not 2x2, and does not fit the block's other path.",
-    here="Rounded up on both sides, as the convolution at stride 2 on the other path does.",
-    sources=(PADDLE + "python/paddle/nn/functional/pooling.py", TENSORFLOW + "tensorflow/python/ops/nn_ops.py"),
-    code={
-        "paddle": (PADDLE_LAYERS, "x = F.avg_pool2d(x, 2, stride=2, padding=0, ceil_mode=True, exclusive=True)"),
-        "tensorflow": (TENSORFLOW_LAYERS, 'x = tf.nn.avg_pool2d(x, 2, strides=2, padding="SAME")'),
-    },
+    paddle="`ceil_mode=True` keeps the last row and column of an odd image. The default drops them.",
+    tensorflow="`VALID` drops them: 3x3 pixels become 1x1, not 2x2, which no longer fits the block's other path.",
+    tandem="Sizes are rounded up on both sides, as by the convolution at stride 2 on the other path.",
+    sources=AVERAGE_POOL_SOURCES,
+    code=AVERAGE_POOL_CODE,
 )
 def average_floor():
-    """An average pool's size rounded down."""
-    tf, layers, _ = tensorflow_modules()
-    original = tf.nn.avg_pool2d
+    """An average pool whose output size is rounded down."""
+    from tandem.frameworks.tensorflow import layers
+
+    original = layers.tf.nn.avg_pool2d
     return patch.object(
         layers.tf.nn, "avg_pool2d", lambda x, size, strides, padding: original(x, size, strides, "VALID")
     )
@@ -225,15 +234,20 @@ def average_floor():
     "averages",
     ("gradients", "Conv2D"),
     paddle=(
-        "The gradient of `avg_pool2d` and `adaptive_avg_pool2d` is multiplied by 1/n as a float32, in float64 too: off "
-        "by 7e-9 for 6x6 pixels and by 2e-8 for 7x7, exact for 4x4 and 8x8. The forward pass divides in float64."
+        "The gradients of `avg_pool2d` and `adaptive_avg_pool2d` multiply by 1/n as a float32, even in float64: they "
+        "are off by 7e-9 for 6x6 pixels and by 2e-8 for 7x7, and exact for 4x4 and 8x8. The forward pass divides in "
+        "float64."
     ),
     tensorflow="`tf.reduce_mean` and its gradient divide in float64.",
-    here="A sum divided by the number of pixels, on Paddle's side.",
+    tandem="Paddle's side takes a sum and divides it by the number of pixels.",
     sources=(PADDLE_POOL_KERNEL,),
-    code=GLOBAL_POOL_CODE,
+    code={
+        "paddle": Code(PADDLE_LAYERS, "global_average_pool", "return"),
+        "tensorflow": Code(TENSORFLOW_LAYERS, "global_average_pool", "return"),
+    },
 )
 def average_gradient_float32():
-    """The gradient of Paddle's average pool."""
-    _, layers, _ = paddle_modules()
+    """The gradient of Paddle's own average pool."""
+    from tandem.frameworks.paddle import layers
+
     return patch.object(layers, "global_average_pool", lambda x: layers.F.adaptive_avg_pool2d(x, 1).flatten(1))

@@ -1,20 +1,29 @@
 """What a trap is, and what the themes share.
 
-A trap is a mutation of one twin, in a few lines, kept out of the networks and the layers; a probe (probes.py) on which
-it shows; and what the certificate must say of it. Each mutation is the function under its facts: it imports its
-framework when called, and returns a context manager.
+A trap is a known mistake that is injected into one of the twins: a mutation in a few lines, kept out of the networks
+and the layers; a probe (probes.py) on which it shows; and what the certificate must say of it. Each mutation is the
+function under its facts. It imports its framework when called, and returns a context manager.
 """
 
 import dataclasses
-import importlib
 from collections.abc import Callable
 from pathlib import Path
-from unittest.mock import patch
+
+from tandem.traps.symbols import Code
 
 PADDLE = "https://github.com/PaddlePaddle/Paddle/blob/v3.3.1/"
 TENSORFLOW = "https://github.com/tensorflow/tensorflow/blob/v2.21.0/"
 KERAS = "https://github.com/keras-team/keras/blob/v3.15.1/"
 BOOK = "https://github.com/PaddlePaddle/book/blob/"  # PaddlePaddle's tutorials
+
+PADDLE_POOL_KERNEL = PADDLE + "paddle/phi/kernels/funcs/pooling.cc"
+
+PADDLE_LAYERS = "tandem/frameworks/paddle/layers.py"
+PADDLE_KERNELS = "tandem/frameworks/paddle/kernels.py"
+PADDLE_ENGINE = "tandem/frameworks/paddle/engine.py"
+TENSORFLOW_LAYERS = "tandem/frameworks/tensorflow/layers.py"
+TENSORFLOW_KERNELS = "tandem/frameworks/tensorflow/kernels.py"
+TENSORFLOW_ENGINE = "tandem/frameworks/tensorflow/engine.py"
 
 
 def _probe(kind, image_size, **optimizer):
@@ -36,25 +45,26 @@ PROBES = {
 }
 """The configs on which traps show, as dicts."""
 
+BATCH_SIZE, STEPS = 4, 2
+"""What a probe is certified with: by the second step, each trap shows."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Trap:
-    """One way to go wrong.
+    """One way to go wrong. The texts are English; zh.yaml has the same in Chinese.
 
     Attributes:
         name: what to call it.
         title: the same in words.
-        theme: the part of docs/differences.md that it is in.
+        theme: the section of docs/differences.md that it is in.
         framework: the twin that is mutated.
         mutation: returns a context manager in which the twin is wrong; None where it cannot be tried here.
         probe: a key of `PROBES`.
         shows: the phase, and the type of the layer, where the certificate first differs; a type of None is any.
-        paddle, tensorflow: what each framework does.
-        here: what Tandem does.
+        paddle, tensorflow, tandem: what each of them does.
         sources: addresses of the code or documentation that says so.
-        code: by framework, a file and a string that is found in only one line of it: where Tandem does it.
+        code: by framework, where Tandem does it: a `Code`.
         not_probed: why there is no mutation, or None.
-        steps: how many steps it takes to show.
     """
 
     name: str
@@ -66,11 +76,10 @@ class Trap:
     shows: tuple | None
     paddle: str
     tensorflow: str
-    here: str
+    tandem: str
     sources: tuple
-    code: dict
+    code: dict[str, Code]
     not_probed: str | None = None
-    steps: int = 2
 
 
 ENTERED = {}
@@ -92,81 +101,3 @@ def enter(theme, framework, probe, shows, **facts):
 def describe(theme, name, title, why, **facts):
     """Enter a trap that cannot be tried here, and why."""
     ENTERED[name] = Trap(name, title, theme, "", mutation=None, probe=None, shows=None, not_probed=why, **facts)
-
-
-def paddle_modules():
-    """Paddle, its layers and its engine."""
-    return tuple(
-        importlib.import_module(name)
-        for name in ("paddle", "tandem.frameworks.paddle.layers", "tandem.frameworks.paddle.engine")
-    )
-
-
-def tensorflow_modules():
-    """TensorFlow, its layers and its engine."""
-    names = ("tensorflow", "tandem.frameworks.tensorflow.layers", "tandem.frameworks.tensorflow.engine")
-    return tuple(importlib.import_module(name) for name in names)
-
-
-def engine_with(engine, **attributes):
-    """Engines whose `attributes` are others than their config says."""
-    original = engine.Engine.__init__
-
-    def init(self, *arguments, **options):
-        original(self, *arguments, **options)
-        for name, value in attributes.items():
-            setattr(self, name, value)
-
-    return patch.object(engine.Engine, "__init__", init)
-
-
-def kernels_as(axes_of):
-    """TensorFlow's engine with other axes for Paddle's kernels: `axes_of(shape)`, or None where they are right."""
-    _, _, engine = tensorflow_modules()
-    into, out_of = engine._from_canonical, engine._to_canonical
-
-    def from_canonical(array):
-        axes = axes_of(array.shape)
-        return into(array.transpose(axes) if axes else array)
-
-    def to_canonical(array):
-        array = out_of(array)
-        axes = axes_of(array.shape)
-        # All of these axes are their own inverse, so a state makes the round trip unchanged.
-        return array.transpose(axes).copy() if axes else array
-
-    return patch.multiple(engine, _from_canonical=from_canonical, _to_canonical=to_canonical)
-
-
-def momentum_update(change):
-    """TensorFlow's engine with `change(engine, gradients, learning_rate, apply)` in place of `apply`."""
-    _, _, engine = tensorflow_modules()
-    original = engine.Engine._apply
-
-    def apply(self, gradients, learning_rate):
-        change(self, gradients, learning_rate, lambda *arguments: original(self, *arguments))
-
-    return patch.object(engine.Engine, "_apply", apply)
-
-
-def losses_of(framework, loss):
-    """Engines whose losses are `loss(engine, logits, labels)`. Hits, which nothing here compares, stay."""
-    _, _, engine = paddle_modules() if framework == "paddle" else tensorflow_modules()
-    original = engine.Engine._losses
-
-    def paddle_losses(self, batch):
-        logits, _, metrics = original(self, batch)
-        return logits, loss(self, logits, batch.labels), metrics
-
-    def tensorflow_losses(self, images, labels, training):
-        logits, _, metrics = original(self, images, labels, training)
-        return logits, loss(self, logits, labels), metrics
-
-    replaced = paddle_losses if framework == "paddle" else tensorflow_losses
-    return patch.object(engine.Engine, "_losses", replaced)
-
-
-PADDLE_LAYERS = "tandem/frameworks/paddle/layers.py"
-TENSORFLOW_LAYERS = "tandem/frameworks/tensorflow/layers.py"
-PADDLE_ENGINE = "tandem/frameworks/paddle/engine.py"
-TENSORFLOW_ENGINE = "tandem/frameworks/tensorflow/engine.py"

@@ -2,18 +2,42 @@
 
 from unittest.mock import patch
 
-from tandem.traps.trap import KERAS, PADDLE, PADDLE_ENGINE, TENSORFLOW_ENGINE, enter, kernels_as, tensorflow_modules
+from tandem.traps.symbols import Code
+from tandem.traps.trap import KERAS, PADDLE, PADDLE_ENGINE, TENSORFLOW_ENGINE, enter
 
 THEME = "Initial weights and layout"
 
 LAYOUT_CODE = {
-    "paddle": (PADDLE_ENGINE, "variable.set_value(arrays[name].astype(self.dtype))"),
-    "tensorflow": (TENSORFLOW_ENGINE, "return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array"),
+    "paddle": Code(PADDLE_ENGINE, "Engine.load_state", "variable.set_value("),
+    "tensorflow": Code(TENSORFLOW_ENGINE, "_from_canonical", "return"),
 }
 WEIGHTS_CODE = {
-    "paddle": (PADDLE_ENGINE, "weights = initial_state("),
-    "tensorflow": (TENSORFLOW_ENGINE, "weights = initial_state("),
+    "paddle": Code(PADDLE_ENGINE, "Engine.__init__", "weights = initial_state("),
+    "tensorflow": Code(TENSORFLOW_ENGINE, "Engine.__init__", "weights = initial_state("),
 }
+KERNEL_SOURCES = (
+    PADDLE + "python/paddle/nn/layer/conv.py",
+    KERAS + "keras/src/layers/convolutional/base_conv.py",
+)
+
+
+def kernels_as(axes_of):
+    """TensorFlow's engine with other axes for Paddle's kernels: `axes_of(shape)`, or None where they are right."""
+    from tandem.frameworks.tensorflow import engine
+
+    into, out_of = engine._from_canonical, engine._to_canonical
+
+    def from_canonical(array):
+        axes = axes_of(array.shape)
+        return into(array.transpose(axes) if axes else array)
+
+    def to_canonical(array):
+        array = out_of(array)
+        axes = axes_of(array.shape)
+        # All of these axes are their own inverse, so a state makes the round trip unchanged.
+        return array.transpose(axes).copy() if axes else array
+
+    return patch.multiple(engine, _from_canonical=from_canonical, _to_canonical=to_canonical)
 
 
 @enter(
@@ -22,22 +46,25 @@ WEIGHTS_CODE = {
     "plain",
     ("initial state", None),
     paddle=(
-        "`nn.Conv2D` starts normal with a variance of 2 / fan-in (He), `nn.Linear` uniform with 2 / (in + out) "
-        "(Glorot)."
+        "`nn.Conv2D` draws its weight from a normal distribution with variance 2 / fan-in (He), `nn.Linear` from a "
+        "uniform one with variance 2 / (in + out) (Glorot)."
     ),
     tensorflow=(
-        "Both start uniform with 2 / (in + out) (Glorot). A seed does not help: the generators differ, and so do the "
-        "distributions."
+        "`Conv2D` and `Dense` draw from a uniform one with variance 2 / (in + out) (Glorot). An equal seed does not "
+        "help: generators and distributions differ."
     ),
-    here="NumPy makes the weights, from the seed and each one's name, for both.",
+    tandem="NumPy draws the weights for both, from the seed and each parameter's name.",
     sources=(PADDLE + "python/paddle/nn/layer/conv.py", KERAS + "keras/src/layers/convolutional/conv2d.py"),
     code=WEIGHTS_CODE,
 )
 def own_initializers():
     """Each framework's own initial weights."""
-    tf, _, engine = tensorflow_modules()
+    from tandem.frameworks.tensorflow import engine
+
+    import tensorflow as tf
+
     tf.keras.utils.set_random_seed(0)
-    return patch.object(engine, "initial_state", lambda shapes, seed: {})
+    return patch.object(engine, "initial_state", lambda *arguments, **options: {})
 
 
 @enter(
@@ -47,15 +74,15 @@ def own_initializers():
     ("layer outputs", "Conv2D"),
     paddle="A kernel is [out, in, rows, columns].",
     tensorflow=(
-        "A kernel is [rows, columns, in, out]. Axes swapped between in and out show by themselves, except where a "
-        "layer has as many channels as the one before: there every shape fits."
+        "A kernel is [rows, columns, in, out]. If in and out are swapped, the shapes tell, except where a layer has as "
+        "many channels as the one before."
     ),
-    here="One transposition, (2, 3, 1, 0). The probe's second convolution has 8 channels before and after.",
-    sources=(PADDLE + "python/paddle/nn/layer/conv.py", KERAS + "keras/src/layers/convolutional/base_conv.py"),
+    tandem="One transposition, (2, 3, 1, 0). The probe's second convolution has 8 channels before and after.",
+    sources=KERNEL_SOURCES,
     code=LAYOUT_CODE,
 )
 def kernel_in_for_out():
-    """A kernel's input channels taken for its output channels."""
+    """A kernel's input and output channels swapped."""
     return kernels_as(lambda shape: (1, 0, 2, 3) if len(shape) == 4 and shape[0] == shape[1] else None)
 
 
@@ -66,15 +93,15 @@ def kernel_in_for_out():
     ("layer outputs", "Conv2D"),
     paddle="A kernel is [out, in, rows, columns].",
     tensorflow=(
-        "A kernel is [rows, columns, in, out]. All four axes simply reversed (`.T`) fit every square kernel, and turn "
-        "rows into columns."
+        "A kernel is [rows, columns, in, out]. Reversing all four axes (`.T`) fits every square kernel, and swaps rows "
+        "and columns."
     ),
-    here="One transposition, (2, 3, 1, 0), in one place.",
-    sources=(PADDLE + "python/paddle/nn/layer/conv.py", KERAS + "keras/src/layers/convolutional/base_conv.py"),
+    tandem="One transposition, (2, 3, 1, 0), in one place.",
+    sources=KERNEL_SOURCES,
     code=LAYOUT_CODE,
 )
 def kernel_rows_for_columns():
-    """A kernel's rows taken for its columns."""
+    """A kernel's rows and columns swapped."""
     return kernels_as(lambda shape: (0, 1, 3, 2) if len(shape) == 4 else None)
 
 
@@ -83,12 +110,12 @@ def kernel_rows_for_columns():
     "tensorflow",
     "plain",
     ("layer outputs", "Linear"),
-    paddle="`nn.Linear`'s weight is [in, out].",
+    paddle="The weight of `nn.Linear` is [in, out].",
     tensorflow=(
-        "`keras.layers.Dense`'s kernel is [in, out], too: nothing to transpose. PyTorch's is [out, in], and who has "
-        "the habit transposes here as well, which fits wherever a layer is as wide as the one before."
+        "The kernel of `keras.layers.Dense` is [in, out], too: there is nothing to transpose. PyTorch's is [out, in]. "
+        "A transposition out of habit fits wherever a layer is as wide as the one before."
     ),
-    here="Dense weights are carried over as they are.",
+    tandem="Dense weights are carried over as they are.",
     sources=(PADDLE + "python/paddle/nn/layer/common.py", KERAS + "keras/src/layers/core/dense.py"),
     code=LAYOUT_CODE,
 )
@@ -102,25 +129,27 @@ def dense_transposed():
     "tensorflow",
     "plain",
     ("statistics", "BatchNorm2D"),
-    paddle="`state_dict()` of a batch norm is weight, bias, _mean, _variance.",
+    paddle="The `state_dict()` of a batch norm is `weight`, `bias`, `_mean`, `_variance`.",
     tensorflow=(
-        "A Keras layer's `weights` are gamma, beta, moving_mean, moving_variance, but `trainable_variables` "
-        "followed by `non_trainable_variables` is another order. Paired by order, beta and the moving mean may change "
-        "places: of the same shape, both zero at first, so that nothing shows before the first step."
+        "The `weights` of a Keras model go layer by layer: `gamma`, `beta`, `moving_mean`, `moving_variance`. "
+        "`trainable_variables` followed by `non_trainable_variables` is another order. If weights are paired by order, "
+        "`beta` and `moving_mean` may swap places. They have the same shape and both start at zero, so nothing shows "
+        "before the first step."
     ),
-    here="Names pair the twins, never order.",
+    tandem="Names pair the twins, never order.",
     sources=(
         PADDLE + "python/paddle/nn/layer/norm.py",
         KERAS + "keras/src/layers/normalization/batch_normalization.py",
     ),
     code={
-        "paddle": ("tandem/core/state.py", 'PADDLE_STATISTICS = {"_mean": "running_mean"'),
-        "tensorflow": (TENSORFLOW_ENGINE, '"moving_mean": "running_mean",'),
+        "paddle": Code("tandem/core/state.py", "PADDLE_STATISTICS"),
+        "tensorflow": Code(TENSORFLOW_ENGINE, "CANONICAL", '"moving_mean": '),
     },
 )
 def paired_by_order():
     """Weights paired by order."""
-    _, _, engine = tensorflow_modules()
+    from tandem.frameworks.tensorflow import engine
+
     original = engine.Engine._model_variables
 
     def model_variables(self):
@@ -140,21 +169,24 @@ def paired_by_order():
     "tensorflow",
     "plain",
     ("layer outputs", "Conv2D"),
-    paddle="Images are [N, 3, H, W], as the bytes of CIFAR-10 lie.",
+    paddle="Images are [N, 3, H, W], the order of the bytes in CIFAR-10.",
     tensorflow=(
-        "Images are [N, H, W, 3]. `reshape(-1, 32, 32, 3)` of those bytes has the right shape, and pixels that belong "
-        "nowhere; a network still learns something from them."
+        "Images are [N, H, W, 3]. `reshape(-1, 32, 32, 3)` of those bytes has the right shape and scrambled pixels. A "
+        "network still learns something from them."
     ),
-    here="A transposition on the device, (0, 2, 3, 1).",
+    tandem="One transposition on the device, (0, 2, 3, 1).",
     sources=("https://www.cs.toronto.edu/~kriz/cifar.html",),
     code={
-        "paddle": (PADDLE_ENGINE, "images = (images.astype(self.dtype) - self.mean)"),
-        "tensorflow": (TENSORFLOW_ENGINE, "images = tf.transpose(images, [0, 2, 3, 1])"),
+        "paddle": Code(PADDLE_ENGINE, "Engine._logits", "images = "),
+        "tensorflow": Code(TENSORFLOW_ENGINE, "Engine._logits", "tf.transpose(images"),
     },
 )
 def images_reshaped():
-    """Images reshaped where they should be transposed."""
-    tf, _, engine = tensorflow_modules()
+    """Images reshaped instead of transposed."""
+    from tandem.frameworks.tensorflow import engine
+
+    import tensorflow as tf
+
     original = engine.Engine._losses
 
     def losses(self, images, labels, training):
