@@ -13,12 +13,13 @@ def curves(
 ):
     """Show runs side by side, and draw their loss and error rate over one another."""
     from tandem.compare.curves import read_runs, side_by_side
+    from tandem.frameworks.base import TITLES
     from tandem.report.plots import draw_curves
 
     from rich.console import Console
 
     records = read_runs(runs, epochs)
-    draw_curves(records, output)
+    draw_curves(records, output, TITLES)
     console = Console(highlight=False)
     console.print(side_by_side(records))
     console.print(f"Curves: {output}", soft_wrap=True)

@@ -1,33 +1,39 @@
-"""tandem train, and the command line of the training scripts."""
+"""tandem train, and the command line of the training scripts: the same options, written once."""
 
+import contextlib
+import shlex
+import tempfile
 from pathlib import Path
 from typing import Annotated
 
-from tandem.commands.cli import CONFIGS, Framework, make_app, run
+from tandem.commands.cli import Framework, find_config, make_app, run
 from tandem.core.errors import UserError
 
 import typer
 
 
-def train_script(default, only=None):
-    """The command line of a training script.
+def _command(config_parameter, framework_parameter, default=None, only=None, script=None):
+    """The function behind a command line that trains.
 
     Args:
-        default: the file in configs/ that it trains from when none is named.
-        only: the framework of a script that has but one. The others take --framework.
+        config_parameter, framework_parameter: what typer is told of these two, in which command and scripts differ.
+        default: the shipped config to train from when neither a config nor a run to resume is named.
+        only: the framework of a script that has but one.
+        script: a script's file; it trains only the networks in it.
     """
-    app = make_app()
 
-    @app.command()
     def train(
-        framework: Annotated[Framework, typer.Option(hidden=only is not None, help="The framework.")] = only or ...,
-        config: Annotated[
-            Path | None, typer.Option(help=f"The YAML file. Default: configs/{default}, or the resumed run's own.")
-        ] = None,
+        config: Annotated[str | None, config_parameter] = None,
+        framework: Annotated[Framework, framework_parameter] = only or ...,
         override: Annotated[
             list[str] | None,
-            typer.Option("-o", metavar="KEY=VALUE", help="Set one key, e.g. optimizer.learning_rate=0.05."),
+            typer.Option("-o", metavar="KEY=VALUE", help="Set one key of the config, e.g. optimizer.momentum=0.8."),
         ] = None,
+        epochs: Annotated[int | None, typer.Option(help="Short for -o epochs=...")] = None,
+        lr: Annotated[float | None, typer.Option("--lr", help="Short for -o optimizer.learning_rate=...")] = None,
+        batch_size: Annotated[int | None, typer.Option(help="Short for -o batch_size=...")] = None,
+        seed: Annotated[int | None, typer.Option(help="Short for -o seed=...")] = None,
+        device: Annotated[str | None, typer.Option(help="auto, cpu, gpu or gpu:N; short for -o device=...")] = None,
         resume: Annotated[
             Path | None,
             typer.Option(help="A run folder, to go on in it from its newest whole checkpoint; or one checkpoint."),
@@ -35,58 +41,193 @@ def train_script(default, only=None):
         run_dir: Annotated[
             Path | None, typer.Option(help="Where to write. Default: a new folder in runs/, or the resumed run's.")
         ] = None,
-        device: Annotated[str | None, typer.Option(help="auto, cpu, gpu or gpu:N; short for -o device=...")] = None,
     ):
-        """Train the network that the config names, on the images that it names."""
+        """Train the network that a config names, on the images that it names."""
         if only and framework != only:
             raise UserError(f"--framework {framework}: this script has {only} only; run its twin")
+        short = {
+            "epochs": epochs,
+            "optimizer.learning_rate": lr,
+            "batch_size": batch_size,
+            "seed": seed,
+            "device": device,
+        }
+        overrides = [*(override or ()), *(f"{key}={value}" for key, value in short.items() if value is not None)]
         if not (config or resume):
-            config = CONFIGS / default
-        overrides = [*(override or []), *([f"device={device}"] if device else [])]
-        train_from(str(framework), config, overrides, resume, run_dir)
+            config = default
+        train_from(str(framework), config, overrides, resume, run_dir, script)
 
+    return train
+
+
+train = _command(
+    typer.Argument(
+        metavar="CONFIG",
+        help="A YAML file, or the name of a shipped config such as quickstart. With --resume the default is the run's "
+        "own.",
+    ),
+    typer.Option(help="The framework."),
+)
+
+
+def train_script(file, default, only=None):
+    """The command line of a training script. It ends the process, and does not return.
+
+    Args:
+        file: the script.
+        default: the shipped config that it trains from when none is named.
+        only: the framework of a script that has but one. The others take --framework.
+    """
+    app = make_app()
+    config = typer.Option(
+        help=f"A YAML file, or the name of a shipped config. Default: {default}, or the resumed run's own."
+    )
+    framework = typer.Option(hidden=only is not None, help="The framework.")
+    app.command()(_command(config, framework, default, only, Path(file).name))
     run(app)
 
 
-def train_from(framework, config_path, overrides, resume, run_dir):
+def train_from(framework, config, overrides, resume, run_dir, script=None):
     """Train as the command line says; exits with code 130 when a signal stopped the run.
+
+    What can be refused without a framework and without the images is refused first, and what the run is for is said,
+    for loading those takes seconds.
 
     Raises:
         UserError: for any bad input.
     """
     from tandem.config.load import check_config, load_config, overridden
     from tandem.training import checkpoint
-    from tandem.training.loop import Run
 
     from rich.console import Console
 
     console = Console(soft_wrap=True, markup=False, highlight=False)
+    if not (config or resume):
+        raise UserError("CONFIG: missing; name a YAML file or a shipped config such as quickstart, or --resume a run")
+    config = find_config(config) if config else None
     if resume is None:
         resumed = None
-        settings = load_config(config_path, overrides)
-        run_dir = run_dir or _new_folder(f"{config_path.stem}-{framework}")
+        settings = load_config(config, overrides)
+        run_dir = run_dir or _new_folder(f"{config.stem}-{framework}")
     else:
         resumed = checkpoint.find(resume, lambda line: console.print(f"warning: {line}"))
         path, _, metadata = resumed
         run_dir = run_dir or (resume if resume.is_dir() else _new_folder(f"{resume.stem}-{framework}"))
-        if config_path:
-            settings = load_config(config_path, overrides)
+        if config:
+            settings = load_config(config, overrides)
         else:
             settings = check_config(overridden(metadata["config"], overrides), str(path))
+    _check_script(script, settings.network, framework, config or resume)
     goes_on = resume is not None and run_dir.resolve() == resume.resolve()
     if not goes_on and run_dir.is_dir() and any(run_dir.iterdir()):
         raise UserError(f"{run_dir}: holds something already; --resume it if it is a run, or choose another --run-dir")
 
-    training = Run(settings, framework, run_dir, resumed, console)
-    if resumed:
-        console.print(
-            f"Resuming from {path} (written by {metadata['framework']}): "
-            f"{metadata['epoch']} passes and {metadata['batch']} batches done"
-        )
-    finished = training.train()
-    console.print(f"{'Done' if finished else 'Stopped; go on with --resume'}: {run_dir}")
+    with _claimed(run_dir):
+        console.print(_head(settings, framework, run_dir))
+        if resumed:
+            then = check_config(metadata["config"], str(path))
+            for line in _resuming(path, metadata, settings, then):
+                console.print(line)
+            if metadata["epoch"] >= settings.epochs and settings == then.model_copy(update={"epochs": settings.epochs}):
+                return  # but where other settings have changed, the network tells whether they fit
+        console.print(_awaited(settings, framework))
+        from tandem.training.loop import Run
+
+        training = Run(settings, framework, run_dir, resumed, console)
+        finished = training.train()
+    console.print(f"Done: {run_dir}" if finished else f"Stopped; go on with --resume {shlex.quote(str(run_dir))}")
     if not finished:
         raise typer.Exit(130)
+
+
+def _check_script(script, network, framework, origin):
+    """Refuse a network of another file than `script`; None stands for `tandem train`, which trains any."""
+    file = f"{network.builders[framework].rpartition(':')[0].removesuffix('.py')}.py"
+    if script is None or (file == script and network.name != "own"):
+        return
+    what = f"a network of your own, {file}" if network.name == "own" else f"the network {network.name}"
+    scripts = "" if network.name == "own" else f"{file} or "
+    raise UserError(f"{origin}: is of {what}, which {script} does not hold; use {scripts}python -m tandem train")
+
+
+@contextlib.contextmanager
+def _claimed(folder):
+    """In it, `folder` is there and can be written, as must be known before the wait. If nothing is written, it goes.
+
+    Raises:
+        UserError: it cannot be made or written.
+    """
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another --run-dir") from error
+        yield
+    finally:
+        for path in made:
+            with contextlib.suppress(OSError):  # it is not empty, or never came to be
+                path.rmdir()
+
+
+def _head(settings, framework, run_dir):
+    """What is about to be trained, as asked for."""
+    from tandem.frameworks.base import TITLES
+    from tandem.frameworks.environment import cpu_threads
+
+    network = getattr(settings.network, "file", settings.network.name)  # of one's own: its file
+    return (
+        f"network {network}  framework {TITLES[framework]}  device {settings.device}  "
+        f"threads {cpu_threads(settings)}  precision {settings.precision}  run folder {run_dir}"
+    )
+
+
+def _awaited(settings, framework):
+    """What the user waits for until training begins."""
+    from tandem.frameworks.base import TITLES
+
+    data = settings.data
+    images = {"cifar10": "CIFAR-10", "digits": "the digits", "folder": f"the images in {data.directory}"}
+    return f"Loading {TITLES[framework]}, reading {images[data.source]} ..."
+
+
+def _resuming(path, metadata, settings, then):
+    """Lines on where a resumed run stands, and how its schedule differs from that of its checkpoint.
+
+    Args:
+        path, metadata: the checkpoint.
+        settings: those in force.
+        then: those of the checkpoint.
+    """
+    done = f"{metadata['epoch']} epoch{'' if metadata['epoch'] == 1 else 's'} done"
+    if metadata["batch"]:
+        done += f", and {metadata['batch']} of {metadata['steps_per_epoch']} steps of the next"
+    lines = [f"Resuming from {path} (written by {metadata['framework']}): {done}"]
+    if metadata["epoch"] >= settings.epochs:
+        return [*lines, f"Nothing left to do: the run has {settings.epochs} epochs; go on with -o epochs=N"]
+    return [*lines, *_changes(settings, then)]
+
+
+def _changes(settings, then):
+    """At most one line on how the learning rates differ from those that the checkpoint was made for."""
+    before, after = ({"optimizer.learning_rate": one.optimizer.learning_rate} for one in (then, settings))
+    if then.schedule.name != settings.schedule.name:
+        before["schedule"], after["schedule"] = then.schedule.name, settings.schedule.name
+    else:
+        for values, schedule in ((before, then.schedule), (after, settings.schedule)):
+            values |= {f"schedule.{key}": value for key, value in schedule.model_dump(mode="json").items()}
+    changed = [f"{key} {after[key]} (was {before[key]})" for key in before if before[key] != after[key]]
+    if changed:
+        if then.epochs != settings.epochs:
+            changed.append(f"epochs {settings.epochs} (was {then.epochs})")
+        return [f"Schedule changed: {', '.join(changed)}"]
+    factor = settings.schedule.factor
+    if any(factor(epoch, then.epochs, 0) != factor(epoch, settings.epochs, 0) for epoch in range(then.epochs + 1)):
+        how = "stretched" if settings.epochs > then.epochs else "compressed"
+        return [f"Schedule {how}: {settings.epochs} epochs, the checkpoint was made for {then.epochs}"]
+    return []
 
 
 def _new_folder(name):

@@ -1,6 +1,6 @@
 """The articles' comparison, done fairly: only of what is certified to be the same, and only as far as the seeds allow.
 
-Each run is the training script's own, in a process of its own, one after the other; which framework goes first changes
+Each run is one of `tandem train`, in a process of its own, one after the other; which framework goes first changes
 from seed to seed. Whatever was done stays done: the same command goes on where it was stopped.
 """
 
@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import json
 import math
+import os
 import shlex
 import shutil
 import signal
@@ -21,7 +22,6 @@ from tandem.certify import certificate
 from tandem.certify import report as certificate_report
 from tandem.certify.certificate import WORKER
 from tandem.compare.curves import images_per_second
-from tandem.config import networks
 from tandem.config.load import check_config, load_config, save_config
 from tandem.core import files
 from tandem.core.errors import UserError
@@ -157,7 +157,7 @@ def run(comparison, folder, pythons, say):
                     f"than that of seed {comparison.seeds[0]}; delete one of them, and it is made again"
                 )
             comparison.runs.append({"framework": framework, "seed": seed, **finished})
-        command = _command(settings.network, framework, "config.yaml", comparison.seeds[0])
+        command = _command(framework, "config.yaml", comparison.seeds[0])
         comparison.commands.append(shlex.join(["python", *command]))
     comparison.commands.append(f"python -m tandem compare config.yaml --seeds {len(comparison.seeds)}")
     _time_to_target(comparison)
@@ -267,11 +267,9 @@ def _run_folder(folder, framework, seed):
     return folder / "runs" / f"{framework}-seed{seed}"
 
 
-def _command(network, framework, path, seed):
-    """The training script, that of the network's builder (of a network of one's own any will do), and its arguments."""
-    own = isinstance(network, networks.Own)
-    script = "resnet_cifar" if own else network.builders[framework].partition(":")[0]
-    return [f"{script}.py", "--framework", framework, "--config", str(path), "-o", f"seed={seed}"]
+def _command(framework, path, seed):
+    """What trains a config in `framework`: the arguments of Python."""
+    return ["-m", "tandem", "train", str(path), "--framework", framework, "--seed", str(seed)]
 
 
 def _train(folder, settings, framework, seed, python, say):
@@ -280,16 +278,17 @@ def _train(folder, settings, framework, seed, python, say):
     done = [record["epoch"] for record in read_metrics(run / "metrics.jsonl") if record["kind"] == "epoch"]
     if done and done[-1] == settings.epochs:
         return
-    script, *arguments = _command(settings.network, framework, folder / "config.yaml", seed)
+    command = [python, *_command(framework, folder / "config.yaml", seed)]
     if checkpoint.newest_first(run / "checkpoints"):
         where = ["--resume", str(run)]
     else:
         shutil.rmtree(run, ignore_errors=True)  # it was killed before its first checkpoint
         where = ["--run-dir", str(run)]
     say(f"Training {framework}, seed {seed}")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     # A session of its own: Ctrl-C reaches it once, from here.
     try:
-        process = subprocess.Popen([python, str(ROOT / script), *arguments, *where], start_new_session=True)
+        process = subprocess.Popen([*command, *where], start_new_session=True, env=environment)
     except OSError as error:
         raise UserError(f"--python-{framework} {python}: {error.strerror}; name a Python") from error
     with _signals_to(process) as stopped:

@@ -6,6 +6,7 @@ import math
 import platform
 import signal
 import time
+from collections import deque
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from tandem.data.batches import evaluation_batches, prefetch, steps_per_epoch, t
 from tandem.data.images import fill_color, load_dataset, normalization
 from tandem.frameworks.base import load_engine
 from tandem.training import checkpoint
-from tandem.training.recorder import TESTED, Recorder
+from tandem.training.recorder import TESTED, Recorder, check_free
 
 import numpy as np
 from rich.console import Console
@@ -34,6 +35,9 @@ SAME_ON_RESUME = (
     "evaluation.ema_decay",
 )
 """Settings that decide which images a run trains on, and when; and what its averages are of."""
+
+SILENCE = 10.0
+"""After so many seconds without a line a log says where the run is. On a terminal the progress bar does."""
 
 LOWER = "lower optimizer.learning_rate or add schedule.warmup_epochs. Earlier checkpoints are as they were"
 
@@ -57,6 +61,7 @@ class Run:
         self.framework = framework
         self.folder = Path(folder)
         self.console = console or Console(soft_wrap=True, markup=False, highlight=False)
+        check_free(self.folder)
         self.data = load_dataset(settings.data, settings.seed)
         self.mean, self.std = normalization(self.data.train.images, settings.data.normalization)
         self.steps_per_epoch = steps_per_epoch(len(self.data.train.labels), settings.batch_size)
@@ -73,6 +78,10 @@ class Run:
         self.window_sums = np.zeros(4)  # the same since the last log line
         self.window_seconds = 0.0  # since the last log line, as far as they lie before the last stop or save
         self.best = {"accuracy": -1.0, "epoch": 0}
+        self.warm = False  # whether this process has done a step: the first compiles, and is no measure of the others
+        self.laps = deque(maxlen=5)  # (seconds, steps) of the last stretches of training, to tell the time left by
+        self.evaluation_seconds = 0.0  # what the last end of an epoch took
+        self.said = time.monotonic()  # when the last line was printed
         if resumed is not None:
             self._resume(*resumed)
         try:
@@ -102,16 +111,18 @@ class Run:
         progress = Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
         with progress, _stop_request() as stop, contextlib.closing(self.recorder):
             total = settings.epochs * self.steps_per_epoch
+            if self.step < total:
+                self._introduce()
             bar = progress.add_task("", total=total, completed=self.step, speed=0)
             while self.epoch < settings.epochs:
-                epoch = f"epoch {self.epoch + 1}/{settings.epochs}"
-                progress.update(bar, description=epoch)
+                began = time.monotonic()
+                progress.update(bar, description=self._position())
                 whole = self._train_epoch(stop, partial(progress.update, bar))
                 if not whole:
                     self._save()
                     return False
-                progress.update(bar, description=f"{epoch}, testing")
-                self._end_epoch()
+                progress.update(bar, description=f"{self._position()}, testing")
+                self._end_epoch(began)
                 if stop.is_set and self.epoch < settings.epochs:
                     return False
         return True
@@ -131,6 +142,18 @@ class Run:
         )
         pending = []
         saved = started = time.monotonic()
+        counted = self.batch
+
+        def lap():
+            """Enter what there was since the last lap: the sums of its steps, and its time."""
+            nonlocal started, counted
+            self._collect(pending)
+            now = time.monotonic()
+            self.window_seconds += now - started
+            if self.batch > counted:
+                self.laps.append((now - started, self.batch - counted))
+            started, counted = now, self.batch
+
         with contextlib.closing(prefetch(batches)) as ahead:
             for batch in ahead:
                 learning_rate = self._learning_rate()
@@ -138,17 +161,20 @@ class Run:
                 pending.append((sums, len(batch.labels)))
                 self.batch += 1
                 report(completed=self.step)
+                first, self.warm = not self.warm, True
+                if first:
+                    lap()
+                    self.laps.clear()
                 last = self.batch == self.steps_per_epoch
-                if last or self.step == 1 or self.batch % settings.log_period == 0:
-                    self._collect(pending)
-                    self.window_seconds += time.monotonic() - started
+                recorded = last or self.step == 1 or self.batch % settings.log_period == 0
+                if recorded or first or self._silent():
+                    lap()
                     report(speed=self.window_sums[3] / self.window_seconds)
-                    self._log(learning_rate)
+                    self._log(learning_rate, recorded)
                     started = time.monotonic()
                 due = time.monotonic() - saved > 60 * settings.checkpoints.every_minutes
                 if not last and (stop.is_set or due):
-                    self._collect(pending)
-                    self.window_seconds += time.monotonic() - started
+                    lap()
                     if stop.is_set:
                         return False
                     self._save()
@@ -176,27 +202,70 @@ class Run:
         if not math.isfinite(self.epoch_sums[0]):
             raise UserError(f"training: the loss is not finite by step {self.step}; {LOWER}")
 
-    def _log(self, learning_rate):
+    def _log(self, learning_rate, recorded):
+        """Say how the steps since the last record went; where these are to be `recorded`, do, and begin anew."""
         window, seconds = _averages(self.window_sums), self.window_seconds
         speed = self.window_sums[3] / seconds
-        self.window_sums, self.window_seconds = np.zeros(4), 0.0
-        record = {
-            "kind": "batch",
-            "framework": self.framework,
-            "epoch": self.epoch + 1,
-            "step": self.step,
-            "position": self.step / self.steps_per_epoch,
-        }
-        record |= window | {"learning_rate": learning_rate, "time": time.time()}
-        record |= {"images_per_second": speed, "seconds": seconds}
-        self.recorder.add(record)
-        self.console.print(
-            f"Pass {self.epoch + 1}, Batch {self.batch}, Cost {window['loss']:.6f}, Accuracy {window['accuracy']:.4f}"
-        )
+        if recorded:
+            self.window_sums, self.window_seconds = np.zeros(4), 0.0
+            record = {
+                "kind": "batch",
+                "framework": self.framework,
+                "epoch": self.epoch + 1,
+                "step": self.step,
+                "position": self.step / self.steps_per_epoch,
+            }
+            record |= window | {"learning_rate": learning_rate, "time": time.time()}
+            record |= {"images_per_second": speed, "seconds": seconds}
+            self.recorder.add(record)
+        parts = [
+            f"{self._position()}  step {_of(self.batch, self.steps_per_epoch)}",
+            f"loss {window['loss']:.4f}",
+            f"acc {window['accuracy']:5.1%}".replace("%", " %"),
+            f"lr {learning_rate:#.3g}",
+        ]
+        if self.laps:
+            parts += [f"{speed:,.{0 if speed >= 10 else 1}f} images/s", f"ETA {_duration(self._seconds_left())}"]
+        self._say("  ".join(parts))
 
-    def _end_epoch(self):
+    def _seconds_left(self):
+        """By the speed of late, and by how long the last test took."""
+        seconds, steps = (sum(part) for part in zip(*self.laps, strict=True))
+        epochs = self.settings.epochs
+        tests = sum(self._is_tested(epoch) for epoch in range(self.epoch + 1, epochs + 1))
+        return seconds / steps * (epochs * self.steps_per_epoch - self.step) + tests * self.evaluation_seconds
+
+    def _is_tested(self, epoch):
+        return epoch % self.settings.evaluation.period == 0 or epoch == self.settings.epochs
+
+    def _introduce(self):
+        """Say what was built, and what is waited for."""
+        shapes, record = self.engine.shapes, self.engine.record
+        parameters = sum(math.prod(shape) for name, shape in shapes.items() if f"velocity/{name}" in shapes)
+        parts = [
+            f"parameters {parameters:,}",
+            f"device {record['device'].upper()}" + (f" ({record['name']})" if "name" in record else ""),
+            f"training images {len(self.data.train.labels):,}",
+            f"test images {len(self.data.test.labels):,}",
+        ]
+        self._say("  ".join(parts))
+        self._say("Waiting for the first step, which takes longer than the others ...")
+
+    def _position(self):
+        return f"epoch {_of(self.epoch + 1, self.settings.epochs)}"
+
+    def _say(self, line):
+        self.console.print(line)
+        self.said = time.monotonic()
+
+    def _silent(self):
+        return not self.console.is_terminal and time.monotonic() - self.said > SILENCE
+
+    def _end_epoch(self, began):
+        """Test, record and save; `began`: when this process began the epoch (`time.monotonic`)."""
+        position, started = self._position(), time.monotonic()
         record = {"kind": "epoch", "epoch": self.epoch + 1, "step": self.step, "train": _averages(self.epoch_sums)}
-        tested = (self.epoch + 1) % self.settings.evaluation.period == 0 or self.epoch + 1 == self.settings.epochs
+        tested = self._is_tested(self.epoch + 1)
         if tested:
             if self.data.validation is not None:
                 record["validation"] = self._evaluate(self.data.validation)
@@ -215,12 +284,14 @@ class Run:
             self.recorder.draw()
         except UserError as error:
             self.console.print(f"warning: {error}")
+        if tested:
+            self.evaluation_seconds = time.monotonic() - started
         parts = [
-            "{} loss {loss:.4f}, accuracy {accuracy:.2%}, top-5 {top5:.2%}".format(title, **record[part])
+            "{} loss {loss:.4f} acc {accuracy:.2%} top-5 {top5:.2%}".format(title, **record[part]).replace("%", " %")
             for part, title in {"train": "train", "validation": "validation", **TESTED}.items()
             if part in record
         ]
-        self.console.print(f"Pass {self.epoch} done: " + "; ".join(parts))
+        self._say("  ".join([f"{position} done", *parts, _duration(time.monotonic() - began)]))
 
     def _test(self):
         """The figures on the test set, by the names of `TESTED`: those that are configured."""
@@ -237,9 +308,12 @@ class Run:
         return figures
 
     def _evaluate(self, split, flip=False):
-        sums = np.zeros(3)
+        sums, done = np.zeros(3), 0
         for batch in evaluation_batches(split, self.settings.batch_size):
             sums += self.engine.evaluate(batch, flip).numpy()
+            done += len(batch.labels)
+            if self._silent():
+                self._say(f"{self._position()}  testing {done:,}/{len(split.labels):,} images")
         return _averages(np.append(sums, len(split.labels)))
 
     def _save(self, metrics=None, best=False):
@@ -302,6 +376,17 @@ class Run:
 def _averages(sums):
     losses, right, right_in_5, images = sums.tolist()
     return {"loss": losses / images, "accuracy": right / images, "top5": right_in_5 / images}
+
+
+def _of(number, total):
+    return f"{number:>{len(str(total))}}/{total}"
+
+
+def _duration(seconds):
+    """m:ss, or h:mm:ss."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
 class _Stop:

@@ -11,6 +11,7 @@ except ImportError:  # Windows
     fcntl = None
 
 from tandem.core.errors import UserError
+from tandem.frameworks.base import TITLES
 from tandem.report.plots import draw_curves
 
 from tensorboardX.event_file_writer import EventsWriter
@@ -42,6 +43,16 @@ def read_metrics(path):
         raise UserError(f"{path}: holds a line that is not JSON ({error}); remove it") from error
 
 
+def check_free(folder):
+    """Refuse a folder in which another process trains, before any work is done. A `Recorder` takes it for good.
+
+    Raises:
+        UserError: another process has it.
+    """
+    if Path(folder).is_dir():
+        _unlock(_lock(folder))
+
+
 class Recorder:
     """Appends records to `folder`/metrics.jsonl and the same figures to TensorBoard's events.
 
@@ -58,7 +69,7 @@ class Recorder:
     def __init__(self, folder, label, last_step):
         self.folder = Path(folder)
         self.label = label
-        self._lock()
+        self._held = _lock(self.folder)
         path = self.folder / "metrics.jsonl"
         self.records = [record for record in read_metrics(path) if record["step"] <= last_step]
         try:
@@ -76,18 +87,6 @@ class Recorder:
         except OSError as error:
             raise UserError(f"{path}: cannot be written ({error.strerror}); choose another --run-dir") from error
 
-    def _lock(self):
-        if fcntl is None:
-            return
-        self._folder = os.open(self.folder, os.O_RDONLY)
-        try:
-            fcntl.flock(self._folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(self._folder)
-            raise UserError(f"{self.folder}: another process is training in it; wait for that, or stop it") from error
-        except OSError:
-            pass  # a file system without locks
-
     def add(self, record):
         """Append one record."""
         try:
@@ -104,15 +103,14 @@ class Recorder:
 
     def draw(self):
         """Draw curves.png."""
-        draw_curves({self.label: self.records}, self.folder / "curves.png")
+        draw_curves({self.label: self.records}, self.folder / "curves.png", TITLES)
 
     def close(self):
         """Write out what is buffered. What a full disk does not take, --resume writes anew."""
         for file in (self._file, self._events):
             with contextlib.suppress(OSError):
                 file.close()
-        if fcntl is not None:
-            os.close(self._folder)  # and with it the lock
+        _unlock(self._held)
 
     def _add_events(self, record):
         if record["kind"] == "batch":
@@ -124,3 +122,23 @@ class Recorder:
         for name, figure in figures.items():
             event = Event(wall_time=record["time"], step=record["step"], summary=scalar(name, figure))
             self._events.write_event(event)
+
+
+def _lock(folder):
+    """Lock `folder`: a descriptor to unlock it with; None where there are no locks."""
+    if fcntl is None:
+        return None
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(held)
+        raise UserError(f"{folder}: another process is training in it; wait for that, or stop it") from error
+    except OSError:
+        pass  # a file system without locks
+    return held
+
+
+def _unlock(held):
+    if held is not None:
+        os.close(held)  # and with it the lock

@@ -2,17 +2,16 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tandem.commands import cli, train
+from tandem.commands import cli
 from tandem.config.load import load_config
 from tandem.core.errors import UserError
 from tandem.core.files import ROOT
-from tandem.training import checkpoint
 
 import pytest
-import typer
 
-CONFIG = ROOT / "configs" / "quickstart.yaml"
-PAIRS = ("alexnet", "vgg", "resnet_cifar", "lenet")
+PAIRS = ("alexnet", "vgg", "resnet_cifar", "resnet_fast", "lenet")
+CLASSES = {"se_resnext_fluid": "paddle", "se_resnext_tensorflow": "tensorflow"}
+SLOW = ("paddle", "tensorflow", "keras", "matplotlib", "sklearn", "pydantic", "rich", "numpy")
 
 
 def test_a_user_error_is_one_line_and_exit_code_2(capsys):
@@ -31,43 +30,31 @@ def test_a_user_error_is_one_line_and_exit_code_2(capsys):
     assert capsys.readouterr() == ("", "error: my.yaml: epochs: bad value; use a number\n")
 
 
-def refused(*, config=CONFIG, overrides=(), resume=None, run_dir=None):
-    """The error of `train_from`, which must come before any framework is loaded."""
-    with pytest.raises(UserError) as caught:
-        train.train_from("paddle", config, list(overrides), resume, run_dir)
-    assert "paddle" not in sys.modules
-    return str(caught.value)
-
-
-def test_errors_that_need_no_framework(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["quickstart", "quickstart.yaml"])
+def test_a_shipped_config_is_found_by_its_name(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
-    assert "no such config" in refused(config=tmp_path / "x.yaml")
-    assert "did you mean epochs?" in refused(overrides=["epoch=3"])
-    assert "no such checkpoint" in refused(resume=tmp_path / "x.safetensors")
-    assert "no whole checkpoint to resume from" in refused(resume=tmp_path)
-    assert not list(tmp_path.iterdir())
+    assert load_config(cli.find_config(name)) == load_config(ROOT / "configs" / "quickstart.yaml")
+    (tmp_path / name).write_text("mine")
+    assert cli.find_config(name) == Path(name)  # a file comes first
 
 
-def test_an_old_run_is_not_overwritten(tmp_path):
-    (tmp_path / "metrics.jsonl").touch()
-    assert "holds something already" in refused(run_dir=tmp_path)
-
-
-def test_a_single_checkpoint_goes_on_in_a_new_folder_only(tmp_path, monkeypatch):
-    from tandem.training import loop as training
-
-    made = []
-    monkeypatch.setattr(training, "Run", lambda *arguments: made.append(arguments) or sys.exit(0))
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("quikstart", "quikstart: no such config; did you mean quickstart?"),
+        ("configs/resnet_20.yaml", "did you mean resnet20"),
+        ("other/quickstart.yaml", "did you mean quickstart?"),  # of another folder, it is not taken for the shipped one
+        ("mine/smal.yaml", "did you mean mine/small.yaml?"),
+        ("mine", "mine: no such config; give a YAML file, or one of alexnet, alexnet_32, lenet5"),
+    ],
+)
+def test_a_name_that_is_no_config_is_one_line_with_near_ones(tmp_path, monkeypatch, name, expected):
     monkeypatch.chdir(tmp_path)
-    metadata = {"config": load_config(CONFIG).model_dump(mode="json"), "framework": "paddle", "epoch": 1, "batch": 0}
-    old = tmp_path / "old" / "checkpoints" / checkpoint.file_name(5)
-    checkpoint.write(old, {}, metadata)
-    with pytest.raises(SystemExit):
-        train.train_from("paddle", None, [], old, None)
-    assert made[0][2] == Path("runs/step-000000005-paddle")
-    assert "holds something already" in refused(config=None, resume=old, run_dir=tmp_path / "old")
-    with pytest.raises(SystemExit):
-        train.train_from("paddle", None, [], tmp_path / "old", tmp_path / "old" / ".." / "old")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "small.yaml").touch()
+    with pytest.raises(UserError) as refused:
+        cli.find_config(name)
+    assert expected in str(refused.value)
 
 
 def test_a_file_that_cannot_be_had_is_one_line(capsys, monkeypatch):
@@ -94,50 +81,45 @@ def test_an_error_of_paddles_is_not_taken_for_one_of_a_file(monkeypatch):
         cli.run(app)
 
 
-def test_no_network_and_no_data(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    nowhere = ["data.source=cifar10", "data.mirrors=[http://127.0.0.1:9/cifar-10-python.tar.gz]"]
-    message = refused(overrides=nowhere, run_dir=tmp_path / "run")
-    assert "127.0.0.1:9" in message and "data.archive" in message
-    assert not (tmp_path / "run").exists()
+def in_python(code):
+    """What a Python process of its own says and its errors, which ends without one."""
+    finished = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    return finished.stdout, finished.stderr
 
 
-def test_default_run_folders_are_new(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    assert train._new_folder("small-paddle") == Path("runs/small-paddle")
-    Path("runs/small-paddle").mkdir(parents=True)
-    Path("runs/small-paddle-2").mkdir()
-    assert train._new_folder("small-paddle") == Path("runs/small-paddle-3")
-
-
-def test_stopped_is_exit_code_130(tmp_path, monkeypatch):
-    from tandem.training import loop as training
-
-    class Stopped:
-        def __init__(self, *arguments):
-            pass
-
-        def train(self):
-            return False
-
-    monkeypatch.setattr(training, "Run", Stopped)
-    with pytest.raises(typer.Exit) as stopped:
-        train.train_from("paddle", CONFIG, [], None, tmp_path / "run")
-    assert stopped.value.exit_code == 130
-
-
-def test_help_loads_neither_framework_nor_anything_slow():
-    code = """
+def test_no_help_loads_anything_slow():
+    """But for pydantic, with which typer reads the values of options."""
+    code = f"""
 import sys
 from tandem.__main__ import app
-try:
-    app(["--help"])
-except SystemExit:
-    pass
-print([name for name in ("paddle", "tensorflow", "keras", "matplotlib", "sklearn", "pydantic") if name in sys.modules])
+names = [command.name or command.callback.__name__ for command in app.registered_commands]
+assert "train" in names
+for arguments in [[], *([name] for name in names)]:
+    try:
+        app([*arguments, "--help"])
+    except SystemExit as stopped:
+        assert stopped.code == 0
+    print(arguments, [name for name in {SLOW} if name in sys.modules and name != "pydantic"], file=sys.stderr)
 """
-    finished = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert finished.stdout.splitlines()[-1] == "[]"
+    said, loaded = in_python(code)
+    assert "KEY=VALUE" in said
+    assert [line for line in loaded.splitlines() if not line.endswith(" []")] == []
+
+
+@pytest.mark.parametrize("script", [*PAIRS, *CLASSES])
+def test_the_help_of_a_script_loads_nothing_slow(script):
+    code = f"""
+import runpy, sys
+sys.argv = ["{script}.py", "--help"]
+try:
+    runpy.run_path("{script}.py", run_name="__main__")
+except SystemExit as stopped:
+    assert stopped.code == 0
+print([name for name in {SLOW} if name in sys.modules], file=sys.stderr)
+"""
+    said, loaded = in_python(code)
+    assert "--resume" in said and loaded == "[]\n"
 
 
 @pytest.mark.parametrize(
@@ -145,82 +127,40 @@ print([name for name in ("paddle", "tensorflow", "keras", "matplotlib", "sklearn
 )
 def test_modules_that_load_no_framework(module):
     code = f"import {module}, sys; print([name for name in ('paddle', 'tensorflow', 'keras') if name in sys.modules])"
-    finished = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert finished.stdout == "[]\n", finished.stderr
+    assert in_python(code)[0] == "[]\n"
 
 
-@pytest.mark.parametrize(("module", "other"), [("se_resnext_fluid", "tensorflow"), ("se_resnext_tensorflow", "paddle")])
-def test_a_network_loads_only_its_own_framework(module, other):
-    finished = subprocess.run(
-        [sys.executable, "-c", f"import {module}, sys; print({other!r} in sys.modules)"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert finished.stdout == "False\n", finished.stderr
+@pytest.mark.parametrize(("module", "own"), CLASSES.items())
+def test_the_module_of_a_class_loads_only_its_own_framework(module, own):
+    code = f"""
+import sys
+from {module} import SE_ResNeXt
+assert SE_ResNeXt.__module__ == {module!r}
+print([name for name in ("paddle", "tensorflow") if name in sys.modules])
+"""
+    assert in_python(code)[0] == f"[{own!r}]\n"
+
+
+@pytest.mark.parametrize(("module", "own"), CLASSES.items())
+def test_the_script_of_a_class_trains_and_ends_before_the_class(module, own):
+    """Training imports the module by its name: it would be run twice."""
+    code = f"""
+import runpy, sys
+from tandem.commands import train
+train.train_from = lambda framework, *_: print(framework)
+sys.argv = ["{module}.py"]
+try:
+    runpy.run_path("{module}.py", run_name="__main__")
+except SystemExit as stopped:
+    assert stopped.code == 0
+print({own!r} in sys.modules)
+"""
+    assert in_python(code)[0] == f"{own}\nFalse\n"
 
 
 @pytest.mark.parametrize(("framework", "other"), [("paddle", "tensorflow"), ("tensorflow", "paddle")])
 def test_builders_load_only_their_own_framework(framework, other):
-    names = {"alexnet": "alexnet", "vgg": "vgg", "resnet_cifar": "resnet_cifar", "lenet": "lenet5"}
+    names = {script: script for script in PAIRS} | {"lenet": "lenet5"}
     builders = "; ".join(f"{script}.{name}_{framework}()" for script, name in names.items())
     code = f"import sys, {', '.join(names)}; {builders}; print({other!r} in sys.modules)"
-    finished = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert finished.stdout == "False\n", finished.stderr
-
-
-def script(monkeypatch, capsys, default, only, *arguments):
-    """What a script passes to `train_from`, or its exit code and what it says."""
-    passed = []
-    monkeypatch.setattr(train, "train_from", lambda *arguments: passed.append(arguments))
-    monkeypatch.setattr(sys, "argv", ["x", *arguments])
-    with pytest.raises(SystemExit) as stopped:
-        train.train_script(default, only)
-    said = capsys.readouterr()
-    return passed[0] if passed else (stopped.value.code, said.out + said.err)
-
-
-def test_a_script_of_both_frameworks_asks_for_one(monkeypatch, capsys):
-    def run(*arguments):
-        return script(monkeypatch, capsys, "alexnet.yaml", None, *arguments)
-
-    code, said = run()
-    assert code == 2 and "--framework" in said
-    assert run("--framework", "keras")[0] == 2
-    assert "--framework" in run("--help")[1] and "configs/alexnet.yaml" in run("--help")[1].replace("\n", "")
-    chosen = run("--framework", "paddle", "-o", "epochs=3", "--device", "cpu")
-    assert chosen == ("paddle", ROOT / "configs" / "alexnet.yaml", ["epochs=3", "device=cpu"], None, None)
-
-
-def test_a_script_of_one_framework_takes_no_other(monkeypatch, capsys):
-    def run(*arguments):
-        return script(monkeypatch, capsys, "se_resnext.yaml", "tensorflow", *arguments)
-
-    assert "--framework" not in run("--help")[1]
-    assert run()[:2] == ("tensorflow", ROOT / "configs" / "se_resnext.yaml")
-    assert "this script has tensorflow only" in run("--framework", "paddle")[1]
-
-
-def test_resuming_needs_no_config(monkeypatch, capsys):
-    """Whatever network it is of."""
-    arguments = ("--framework", "tensorflow", "--resume", "runs/vgg")
-    assert script(monkeypatch, capsys, "alexnet.yaml", None, *arguments) == (
-        "tensorflow",
-        None,
-        [],
-        Path("runs/vgg"),
-        None,
-    )
-
-
-@pytest.mark.parametrize("script", PAIRS)
-def test_the_help_of_a_script_loads_nothing_slow(script):
-    code = f"""
-import atexit, runpy, sys
-slow = ("paddle", "tensorflow", "keras", "matplotlib", "sklearn", "pydantic")
-atexit.register(lambda: print([name for name in slow if name in sys.modules]))
-sys.argv = ["{script}.py", "--help"]
-runpy.run_path("{script}.py", run_name="__main__")
-"""
-    finished = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
-    assert finished.returncode == 0 and finished.stdout.splitlines()[-1] == "[]"
+    assert in_python(code)[0] == "False\n"

@@ -196,8 +196,8 @@ def test_both_are_certified_trained_and_reported(compared):
 def test_the_page_tells_how_to_do_it_again(compared):
     _, _, folder = compared
     assert json.loads((folder / "report.json").read_text())["commands"] == [
-        "python se_resnext_fluid.py --framework paddle --config config.yaml -o seed=0",
-        "python se_resnext_tensorflow.py --framework tensorflow --config config.yaml -o seed=0",
+        "python -m tandem train config.yaml --framework paddle --seed 0",
+        "python -m tandem train config.yaml --framework tensorflow --seed 0",
         "python -m tandem compare config.yaml --seeds 1",
     ]
 
@@ -258,7 +258,7 @@ def test_what_is_not_the_same_is_not_compared(monkeypatch, tmp_path, compared):
 
 @pytest.mark.parametrize("number", comparison.STOPPING)
 def test_a_signal_reaches_the_run_once_and_stops_the_comparison(monkeypatch, tmp_path, number):
-    """A stand-in for the training script says that it is there, waits for a signal, and says how many came."""
+    """A stand-in for the training says that it is there, waits for a signal, and says how many came."""
     script = tmp_path / "script.py"
     script.write_text(
         textwrap.dedent("""

@@ -2,10 +2,13 @@ import json
 
 from tandem.compare import curves
 from tandem.core.errors import UserError
+from tandem.frameworks.base import TITLES
+from tandem.report import plots
 from tandem.report.plots import draw_curves
 
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from rich.console import Console
 
 
@@ -79,31 +82,111 @@ def test_figures_that_only_one_run_has(runs):
     assert "flip" not in text
 
 
-def test_the_picture_is_drawn(runs, tmp_path):
-    draw_curves(runs, tmp_path / "curves.png")
-    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+@pytest.fixture
+def drawn(monkeypatch, tmp_path):
+    """drawn(runs): the lines of both panes, as dicts, and the legend's, by their label. The picture is also written."""
+    figures = []
+    monkeypatch.setattr(plots, "Figure", lambda **options: figures.append(Figure(**options)) or figures[-1])
+
+    def drawn(runs):
+        draw_curves(runs, tmp_path / "curves.png", TITLES)
+        assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+        found = []
+        for axes in figures[-1].axes:
+            lines = [line for line in axes.get_lines() if line.get_transform() == axes.transData]
+            found.append([look(line) | {"x": list(line.get_xdata()), "y": list(line.get_ydata())} for line in lines])
+        (legend,) = figures[-1].legends
+        return *found, {handle.get_label(): look(handle) for handle in legend.legend_handles}
+
+    return drawn
 
 
-def test_epochs_that_were_not_tested_are_drawn_without_a_dot(runs, tmp_path, monkeypatch):
-    drawn = []
-    monkeypatch.setattr(Axes, "plot", lambda self, x, y, *style, label, **_: drawn.append((label, x, y)))
-    monkeypatch.setattr(Axes, "legend", lambda self, **_: None)
+def look(line):
+    style = line.get_linestyle(), line.get_marker(), line.get_linewidth()
+    return {"color": line.get_color(), "style": style}
+
+
+def test_a_line_style_means_one_thing_in_both_panes(runs, drawn):
+    runs["one"][-1] |= {part: {"loss": 3.0, "accuracy": 0.1} for part in ("validation", "test_ema")}
+    loss, error, legend = drawn({"one": runs["one"]})
+    assert [line["style"] for line in loss] == [line["style"] for line in error]
+    assert len({line["style"] for line in loss}) == 4
+    names = {look["style"]: label for label, look in legend.items()}
+    assert [names[line["style"]] for line in loss] == ["training", "validation", "test", "test (EMA)"]
+    assert [line["y"] for line in loss] == [[2.0, 2.0], [3.0], [1.0], [3.0]]
+    assert [line["y"] for line in error] == [[50.0, 50.0], [90.0], [50.0], [90.0]]
+    assert [line["x"] for line in loss] == [line["x"] for line in error] == [[0.5, 1.0], [1], [1], [1]]
+
+
+def test_what_is_not_there_is_not_in_the_legend(runs, drawn):
+    assert list(drawn({"one": runs["one"]})[2]) == ["Paddle", "training", "test"]
+
+
+def test_of_several_runs_each_has_its_colour(runs, drawn):
+    loss, _, legend = drawn(runs)
+    assert list(legend) == ["one", "two", "training", "test"]
+    assert [line["color"] for line in loss] == 2 * [legend["one"]["color"]] + 2 * [legend["two"]["color"]]
+    assert legend["one"]["color"] != legend["two"]["color"]
+
+
+def hand_over(records):
+    """Epochs 2 in TensorFlow and 3 in Paddle after epoch 1 in Paddle."""
+    *batches, epoch = records
+    for number, framework in ((2, "tensorflow"), (3, "paddle")):
+        changes = {"framework": framework, "epoch": number}
+        records += [batch | changes | {"position": batch["position"] + number - 1} for batch in batches]
+        records.append(epoch | {"epoch": number})
+
+
+def test_a_run_that_changed_frameworks_shows_which_part_is_whose(runs, drawn):
+    hand_over(runs["one"])
+    for pane in drawn({"one": runs["one"]})[:2]:
+        training, test = pane[0::2], pane[1::2]
+        colors = [plots.FRAMEWORK_COLORS[framework] for framework in ("paddle", "tensorflow", "paddle")]
+        assert [line["color"] for line in training] == [line["color"] for line in test] == colors
+        # Each goes on from the end of the one before.
+        assert [line["x"] for line in training] == [[0.5, 1.0], [1.0, 1.5, 2.0], [2.0, 2.5, 3.0]]
+        assert [line["x"] for line in test] == [[1], [1, 2], [2, 3]]
+    legend = drawn({"one": runs["one"]})[2]
+    assert list(legend) == ["Paddle", "TensorFlow", "training", "test"]
+
+
+def test_where_the_framework_changes_it_is_written(runs, tmp_path, monkeypatch):
+    hand_over(runs["one"])
+    marked = []
+    monkeypatch.setattr(Axes, "axvline", lambda self, x, **_: marked.append(x))
+    monkeypatch.setattr(Axes, "annotate", lambda self, text, xy, **_: marked.append((text, xy[0])))
+    draw_curves({"one": runs["one"]}, tmp_path / "curves.png", TITLES)
+    assert marked == 2 * [1.0, ("TensorFlow from here", 1.0)] + 2 * [2.0, ("Paddle from here", 2.0)]
+
+
+def test_among_several_runs_one_that_changed_frameworks_has_two_colours(runs, drawn):
+    hand_over(runs["one"])
+    legend = drawn(runs)[2]
+    assert list(legend) == ["one, Paddle", "one, TensorFlow", "two", "training", "test"]
+    assert len({legend[label]["color"] for label in list(legend)[:3]}) == 3
+
+
+def test_epochs_that_were_not_tested_have_no_point(runs, drawn):
     end = runs["one"][-1]
     runs["one"] += [
         {key: end[key] for key in ("kind", "train")} | {"epoch": 2, "step": 4},
         end | {"epoch": 3, "step": 6},
     ]
-    draw_curves({"one": runs["one"]}, tmp_path / "curves.png")
-    assert [line for line in drawn if line[0] == "one, test"] == [
-        ("one, test", [1, 3], [1.0, 1.0]),
-        ("one, test", [1, 3], [50.0, 50.0]),
-    ]
-    assert ("one, train", [1, 2, 3], [50.0, 50.0, 50.0]) in drawn
+    loss, error, _ = drawn({"one": runs["one"]})
+    assert (loss[1]["x"], loss[1]["y"]) == ([1, 3], [1.0, 1.0])
+    assert (error[1]["x"], error[1]["y"]) == ([1, 3], [50.0, 50.0])
+
+
+def test_a_run_from_before_records_named_a_framework(runs, drawn):
+    for record in runs["one"]:
+        record.pop("framework", None)
+    assert list(drawn({"one": runs["one"]})[2]) == ["one", "training", "test"]
 
 
 def test_a_picture_that_cannot_be_written(runs, tmp_path):
     with pytest.raises(UserError, match="cannot be written"):
-        draw_curves(runs, tmp_path / "missing" / "curves.png")
+        draw_curves(runs, tmp_path / "missing" / "curves.png", TITLES)
 
 
 def test_a_folder_without_a_run(tmp_path):
