@@ -19,6 +19,7 @@ from tandem.commands import (
     features,
     results,
     summary,
+    train,
     traps,
 )
 from tandem.commands.cli import run
@@ -26,6 +27,7 @@ from tandem.commands.cli import run
 import typer
 
 COMMANDS = (
+    train.train,
     certify.certify,
     compare.compare,
     curves.curves,
