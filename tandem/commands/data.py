@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated
 
 from tandem.commands.cli import CONFIGS
-from tandem.config.load import load_config
 
 import typer
 
@@ -19,6 +18,7 @@ def data(
     output: Annotated[Path, typer.Option(help="The PNG to draw samples in.")] = Path("data.png"),
 ):
     """Fetch, check and show the images: counts, mean and std; samples before and after augmentation."""
+    from tandem.config.load import load_config
     from tandem.core import files
     from tandem.core.errors import UserError
     from tandem.data.images import load_dataset
