@@ -1,25 +1,27 @@
-"""How fast each network computes in each framework, what that is of what the machine can, and against stock loops.
+"""The speed of each network in each framework, as a share of the machine's ceiling, and compared with stock loops.
 
-What is measured, each in a process of its own, in turn, so that a noisy hour is noisy for all:
+Each measurement runs in a process of its own. They take turns, so that a busy hour slows all of them:
 
     tandem          the engine: `forward`, from uint8 images to logits in evaluation mode; then `training`, a step of
                     forward, backward, update and metrics
-    stock           training in the framework's own high-level loop, Keras' `fit` or Paddle's `Model.fit`, for a user
-                    who sets nothing; in float32 only
-    stock_settings  the same, with the threads, variables and kernels that Tandem chooses: the rest is the network
-    device          what the device refuses, and its ceiling: the largest product of matrices per second
+    stock           training in the framework's own high-level loop, Keras' `fit` or Paddle's `Model.fit`, with default
+                    settings; in float32 only
+    stock_settings  the same with the threads, environment variables and kernels that Tandem chooses: what differs from
+                    `tandem` is then the network and the loop
+    device          the precisions that are unsupported, and the ceiling: the best speed of a matrix product
     copy, pipeline  bytes copied, and images cropped and flipped, per second: memory and loader apart from compute
 
-The stock loops train SE-ResNeXt as the article writes it, branch by branch (stock_*.py). Every other network has no
-merged branches to compare with, so they train what Tandem's builder returns, which is a real paddle.nn.Layer or
-keras.Model; Tandem's dropout is ordinary dropout there.
+The stock loops train SE-ResNeXt as the article writes it, branch by branch (tandem/frameworks/*/stock.py). The other
+networks have no branches to merge, so the loops train what Tandem's builder returns, a real paddle.nn.Layer or
+keras.Model. There, Tandem's dropout is ordinary dropout.
 
-Batches lie ready in memory on both sides; Keras' time has their fetching in it (next to nothing on a CPU), and Tandem's
-their normalisation, which is done beforehand for the stock loops. All run on the same device.
+All batches are in memory beforehand. Keras' time includes fetching them (next to nothing on a CPU). Tandem's time
+includes their normalisation, which the stock loops get done beforehand. All run on the same device.
 
-GFLOP/s are those that the network needs, whatever the framework computes: for an image forward 2 for each MAC
-of convolutions and products with weights (tandem/frameworks/layer_table.py), and 3 times that for training, whose
-backward pass makes one product for the gradient of the weights and one for that of the inputs, each as large.
+GFLOP/s count the operations that the network needs, whatever the framework computes. The forward pass of an image takes
+2 for each MAC of convolutions and matrix products with weights (tandem/frameworks/layer_table.py). Training takes 3
+times that: the backward pass has one product for the gradient of the weights and one for that of the inputs, each as
+large.
 """
 
 import functools
@@ -50,22 +52,22 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 CONFIGS = (ROOT / "configs" / "lenet5.yaml", ROOT / "configs" / "se_resnext_small.yaml")
 STOCK = ("stock", "stock_settings")
-BURN_IN = 2  # steps in which memory is allocated and graphs are compiled
+BURN_IN = 2  # warm-up steps, in which memory is allocated and graphs are compiled
 NUM_CLASSES = 10
 
 PASSES = {"forward": 1, "training": 3, "stock": 3, "stock_settings": 3}
-"""What is timed, and how many times the operations of a forward pass it takes."""
+"""What is timed, and how many forward passes' operations it takes."""
 
 CONVENTIONS = {
     "images_per_second": "batch size / median seconds of a step",
     "gigaflops_per_second": "images/s x 2 x MACs of an image's forward pass / 1e9; for training 3 times that",
     "share_of_ceiling": "of the best matrix product in this precision, in either framework, on all cores or the GPU, "
-    "before or after all else",
-    "peak_memory": "bytes; on a CPU of the whole process, the framework's libraries included",
+    "measured before and after all else",
+    "peak_memory": "bytes; on a CPU of the whole process, including the framework's libraries",
     "copy_gigabytes_per_second": "host memory, all cores, bytes read plus bytes written / 1e9",
 }
 
-# The stock loops know nothing of these keys of a config, so Tandem must not gain or lose by them.
+# The stock loops do not have these settings, so Tandem is measured without them.
 EQUAL = (
     "device=auto",
     "threads=0",
@@ -75,7 +77,7 @@ EQUAL = (
     "optimizer.parameter_groups={}",
 )
 
-# What Tandem sets, or Paddle for whatever comes after it: each process starts without.
+# Variables that Tandem sets, or Paddle when it loads. Each process starts without them.
 VARIABLES = ("TF_ENABLE_ONEDNN_OPTS", "TF_CPP_MIN_LOG_LEVEL", "MKL_DEBUG_CPU_TYPE", "OMP_NUM_THREADS")
 
 
@@ -84,24 +86,24 @@ def benchmark(paths, frameworks, batch_sizes, precisions, steps, rounds, stock, 
 
     Args:
         paths: YAML files.
-        frameworks: of `tandem.frameworks.workers.FRAMEWORKS`.
+        frameworks: of `tandem.frameworks.base.FRAMEWORKS`.
         batch_sizes: images in a step.
-        precisions: of config's.
-        steps: how many are measured in a process, after `BURN_IN` others.
+        precisions: values of a config's `precision`.
+        steps: measured steps in each process, after `BURN_IN` warm-up steps.
         rounds: how many processes measure each variant; figures are over all their steps.
         stock: whether to measure the stock loops, which compute in float32 only.
-        console: a rich Console for the progress bar, and for a line as soon as each thing has been measured.
+        console: a rich Console for the progress bar and a line after each measurement.
 
     Returns:
-        A dict for JSON: `machine`, `steps`, `rounds`, `burn_in`, `conventions`; `devices`, what `measure_device`
-        returns, by framework; `ceiling`, GFLOP/s by precision; `copy` and `pipeline`; and `results`, each with its
-        `config`, `framework`, `batch_size` and `precision`. A result has either `missing`, "refused" or "failed", and
-        the `reason`; or `macs` of an image, `forward`, `training` and perhaps those of `STOCK`, as `figure`
-        returns them with their `share_of_ceiling`, and the `speedup` of Tandem's training over the latter.
+        A dict for JSON: `machine`, `steps`, `rounds`, `burn_in`, `conventions`; `devices`, by framework the result of
+        `measure_device`; `ceiling`, GFLOP/s by precision; `copy` and `pipeline`; and `results`, each with its `config`,
+        `framework`, `batch_size` and `precision`. A result has either `missing` ("unsupported" or "failed") and its
+        `reason`; or the `macs` of an image, the results of `figure` with `share_of_ceiling` for `forward`, `training`
+        and perhaps those of `STOCK`, and the `speedup` of Tandem's training over the latter.
 
     Raises:
-        UserError: a config is wrong, or the machine could not be measured. What a framework refuses on this device, or
-            fails to do, becomes a result that says so.
+        UserError: a config is wrong, or the machine could not be measured. If a framework does not support a precision
+            or fails, that is a result.
     """
     cases = [
         (str(path), framework, load_config(path, [f"batch_size={batch_size}", f"precision={precision}", *EQUAL]))
@@ -117,7 +119,7 @@ def benchmark(paths, frameworks, batch_sizes, precisions, steps, rounds, stock, 
         copy = measure("copy")
         device = functools.partial(measure, "device", settings=first, precisions=precisions)
         devices = {framework: device(framework=framework) for framework in frameworks}
-        possible = [case for case in cases if case[2].precision not in devices[case[1]]["refused"]]
+        possible = [case for case in cases if case[2].precision not in devices[case[1]]["unsupported"]]
         progress.reset(bar, total=rounds * sum(len(variants[settings.precision]) for _, _, settings in possible))
         results = []
         for path, framework, settings in cases:
@@ -130,9 +132,9 @@ def benchmark(paths, frameworks, batch_sizes, precisions, steps, rounds, stock, 
             results.append(result)
             about = f"{title(result)}, {framework}"
             say = functools.partial(console.print, soft_wrap=True, highlight=False)
-            if settings.precision in devices[framework]["refused"]:
-                result |= {"missing": "refused", "reason": devices[framework]["refused"][settings.precision]}
-                say(f"{about}: refused")
+            if settings.precision in devices[framework]["unsupported"]:
+                result |= {"missing": "unsupported", "reason": devices[framework]["unsupported"][settings.precision]}
+                say(f"{about}: unsupported")
                 continue
             measured = {variant: [] for variant in variants[settings.precision]}
             try:
@@ -142,7 +144,7 @@ def benchmark(paths, frameworks, batch_sizes, precisions, steps, rounds, stock, 
                         values = settings.model_dump(mode="json")
                         found.append(measure(variant, framework=framework, settings=values, steps=steps))
                         progress.advance(bar)
-            except UserError as error:  # of memory, say; the others are still worth having
+            except UserError as error:  # out of memory, for example; the other results are still useful
                 result |= {"missing": "failed", "reason": str(error)}
                 say(f"{about}: {error}")
                 continue
@@ -150,7 +152,7 @@ def benchmark(paths, frameworks, batch_sizes, precisions, steps, rounds, stock, 
             for what in PASSES:
                 if what in result:
                     say(f"{about}: {time_line(what, result[what])}")
-        progress.update(bar, description="ceiling")  # once more, for the machine may have been busy the first time
+        progress.update(bar, description="ceiling")  # again: the machine may have been busy the first time
         ceilings = {}
         for found in (*devices.values(), *(device(framework=framework) for framework in frameworks)):
             for precision, speed in found["gigaflops_per_second"].items():
@@ -173,14 +175,14 @@ def benchmark(paths, frameworks, batch_sizes, precisions, steps, rounds, stock, 
 
 
 def summarize(measured, settings):
-    """The figures of a result, but for the share of the ceiling.
+    """The figures of a result, without the share of the ceiling.
 
     Args:
-        measured: what `measure_tandem` and `measure_stock` returned in each round, by variant.
+        measured: by variant, the results of `measure_tandem` or `measure_stock` in each round.
         settings: the `Config` that was measured.
 
     Returns:
-        `macs`, what `figure` returns of each of `PASSES` that was measured, and `speedup`.
+        `macs`, the result of `figure` for each of `PASSES` that was measured, and `speedup`.
     """
     macs = measured["tandem"][0]["macs"]
     timed = {what: [found[what] for found in measured["tandem"]] for what in ("forward", "training")}
@@ -192,12 +194,12 @@ def summarize(measured, settings):
 
 
 def figure(found, batch_size, operations):
-    """What the `seconds` of steps come to; conventions: `CONVENTIONS`.
+    """The figures of measured steps; their definitions are in `CONVENTIONS`.
 
     Args:
-        found: of each round a dict with the `seconds` of its steps, and perhaps `peak_memory` in bytes.
+        found: for each round, a dict with the `seconds` of its steps and perhaps `peak_memory` in bytes.
         batch_size: images in a step.
-        operations: floating-point operations that an image needs.
+        operations: floating-point operations for an image.
     """
     seconds = [second for part in found for second in part["seconds"]]
     speed = batch_size / statistics.median(seconds)
@@ -218,22 +220,22 @@ def title(result):
 
 
 def time_line(what, timed):
-    """A line such as the article's `time_tensorflow_run` prints."""
+    """A line in the format of the article's `time_tensorflow_run`."""
     name = {"training": "forward-backward"}.get(what, what)
     mean, std = (timed[f"{of}_milliseconds"] / 1000 for of in ("mean", "std"))
     return f"{name} across {len(timed['seconds'])} steps, {mean:.3f} +/- {std:.3f} sec / batch"
 
 
 def clean_environment():
-    """The environment of a user who has set none of `VARIABLES`, as a dict."""
+    """The environment without `VARIABLES`, as a dict."""
     return {name: value for name, value in os.environ.items() if name not in VARIABLES}
 
 
 def measure(what, **arguments):
-    """Return what the function `what` of `MEASUREMENTS` returns with `arguments`, run in a process of its own.
+    """Run the function `what` of `MEASUREMENTS` with `arguments` in a process of its own, and return its result.
 
     Raises:
-        UserError: the process failed; says its last line.
+        UserError: the process failed; the message has its last line.
     """
     ended = subprocess.run(
         [sys.executable, "-m", "tandem.benchmark.measure", what, json.dumps(arguments)],
@@ -245,21 +247,21 @@ def measure(what, **arguments):
     if ended.returncode:
         lines = ended.stderr.strip().splitlines() or [f"exit code {ended.returncode}"]
         name = f"{what} {arguments.get('framework', '')}".strip()
-        raise UserError(f"benchmark: measuring {name} failed ({lines[-1].strip()}); see to that, or leave it out")
+        raise UserError(f"benchmark: measuring {name} failed ({lines[-1].strip()}); fix that, or leave it out")
     return json.loads(ended.stdout.splitlines()[-1])
 
 
 def measure_tandem(framework, settings, steps):
-    """The engine's forward passes and training steps. In a process of its own.
+    """Time the engine's forward passes and training steps. It needs a process of its own.
 
     Args:
-        framework: of `tandem.frameworks.workers.FRAMEWORKS`.
+        framework: of `tandem.frameworks.base.FRAMEWORKS`.
         settings: a config as a dict.
         steps: how many of each.
 
     Returns:
-        `forward` and `training`: the `seconds` of each step and the `peak_memory` until then, in bytes or None; and
-        `macs`, of one image forward.
+        `forward` and `training`, each with the `seconds` of its steps and the `peak_memory` so far, in bytes or None;
+        and `macs`, of the forward pass of one image.
     """
     from tandem.frameworks.layer_table import describe, totals
 
@@ -268,7 +270,7 @@ def measure_tandem(framework, settings, steps):
     engine = load_engine(framework).Engine(settings, NUM_CLASSES, mean, std)
     batches = list(evaluation_batches(split, settings.batch_size))
     rate = settings.optimizer.learning_rate
-    works = {  # forward comes first, so that the peak of its memory is its own
+    works = {  # forward first, so that its peak memory does not include training's
         "forward": lambda step: engine.predict(batches[step].images),
         "training": lambda step: engine.train_step(batches[step], rate, step).numpy(),
     }
@@ -281,13 +283,13 @@ def measure_tandem(framework, settings, steps):
 
 
 def measure_stock(framework, settings, steps, tandem_settings=False):
-    """The `seconds` of each of `steps` training steps in the framework's own loop. In a process of its own.
+    """Time `steps` training steps in the framework's own loop: their `seconds`. It needs a process of its own.
 
     Args:
-        framework: of `tandem.frameworks.workers.FRAMEWORKS`.
+        framework: of `tandem.frameworks.base.FRAMEWORKS`.
         settings: a config as a dict.
         steps: how many.
-        tandem_settings: whether with the threads, variables and kernels that Tandem chooses.
+        tandem_settings: whether to use the threads, environment variables and kernels that Tandem chooses.
     """
     settings = check_config(settings, "benchmark")
     split, mean, std = _data(settings, steps)
@@ -297,15 +299,15 @@ def measure_stock(framework, settings, steps, tandem_settings=False):
     if settings.network.name == "se_resnext":
         model = stock.build(num_classes=NUM_CLASSES, **settings.network.model_dump(exclude={"name"}))
     else:
-        # Tandem's layers set variables as they are imported. By now the framework has read its own, but for Paddle's
-        # MKL, which reads them at the first product.
+        # Importing Tandem's layers sets environment variables. The framework has read them by now, but Paddle's MKL
+        # reads its own at the first matrix product.
         variables = dict(os.environ)
         model = networks.build(settings.network, framework, NUM_CLASSES)
         os.environ.clear()
         os.environ.update(variables)
     if tandem_settings and framework == "tensorflow":
-        # Keras compiles with XLA wherever a model says that it can be; Tandem does on a GPU only. On two cores of
-        # an EPYC a step of SE-ResNeXt small, batch 32, took Keras 0.48 s with XLA and 0.37 s without.
+        # Keras compiles every model that supports it with XLA. Tandem uses XLA on a GPU only. On two cores of an EPYC,
+        # a step of the small SE-ResNeXt, batch 32, took Keras 0.48 s with XLA and 0.37 s without.
         model.supports_jit = record["device"] == "gpu"
     images = ((split.images - mean) / std).astype(np.float32)
     optimizer = settings.optimizer.model_dump(exclude={"parameter_groups"})
@@ -314,38 +316,38 @@ def measure_stock(framework, settings, steps, tandem_settings=False):
 
 
 def measure_device(framework, settings, precisions):
-    """What the device does in this framework, with Tandem's settings. In a process of its own.
+    """Measure the device in this framework, with Tandem's settings. It needs a process of its own.
 
-    The product is the framework's own, for it is what convolutions come down to, runs on the same device and threads,
-    and has all precisions; NumPy's may be another library, told to use other kernels, and has no GPU.
+    The matrix product is the framework's own: convolutions are computed with it, it runs on the same device and
+    threads, and it has all precisions. NumPy may use another library and other kernels, and no GPU.
 
     Args:
-        framework: of `tandem.frameworks.workers.FRAMEWORKS`.
+        framework: of `tandem.frameworks.base.FRAMEWORKS`.
         settings: a config as a dict.
         precisions: to be tried.
 
     Returns:
-        `record`, the device's settings in force; `refused`, the reason by precision; `gigaflops_per_second` by
-        precision, of the best of five products of square matrices.
+        `record`, the device's settings in force; `unsupported`, the reason by precision; `gigaflops_per_second` by
+        precision, the best of five products of square matrices.
     """
     engine, stock = load_engine(framework), importlib.import_module(f"tandem.frameworks.{framework}.stock")
     record = engine.configure(check_config({**settings, "precision": "float32"}, "benchmark"))
     size = 8192 if record["device"] == "gpu" else 2048
-    refused, speeds = {}, {}
+    unsupported, speeds = {}, {}
     for precision in precisions:
         try:
             engine.configure(check_config({**settings, "precision": precision}, "benchmark"))
         except UserError as error:
-            refused[precision] = str(error)
+            unsupported[precision] = str(error)
             continue
         multiply = stock.matrix_product(size, precision)
         multiply()
         speeds[precision] = 2 * size**3 / min(_seconds(multiply) for _ in range(5)) / 1e9
-    return {"record": record, "refused": refused, "gigaflops_per_second": speeds}
+    return {"record": record, "unsupported": unsupported, "gigaflops_per_second": speeds}
 
 
 def measure_copy():
-    """`gigabytes_per_second` of NumPy's copy on all cores, the best of five of 256 MB; what is read and written."""
+    """`gigabytes_per_second` of NumPy's copy on all cores, read plus written: the best of five copies of 256 MB."""
     threads = len(cores())
     sources = np.array_split(np.ones(32 * 2**20), threads)
     targets = [np.zeros_like(source) for source in sources]
@@ -355,7 +357,7 @@ def measure_copy():
 
 
 def measure_pipeline():
-    """`images_per_second` of `training_batches` on one core: crop and flip, batches of 128 of 50,000 images."""
+    """`images_per_second` of `training_batches` on one core: crop and flip, in batches of 128, of 50,000 images."""
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(cores())})
     split = _random_images(50_000, 32)
@@ -380,13 +382,13 @@ MEASUREMENTS = {
 
 
 def _data(settings, steps):
-    """Images for the burn-in and `steps`, a Split; and what to normalise them with."""
+    """Images for the warm-up and `steps`, as a Split, and the mean and std to normalise them with."""
     split = _random_images((BURN_IN + steps) * settings.batch_size, settings.data.image_size)
     return split, *normalization(split.images, "channel")
 
 
 def _random_images(count, size):
-    """A Split of noise: what is in the images has no part in the speed."""
+    """A Split of noise: the content of the images does not affect the speed."""
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (count, 3, size, size), np.uint8)
     return data_utils.Split(images, random.integers(0, NUM_CLASSES, count))

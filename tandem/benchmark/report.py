@@ -1,4 +1,4 @@
-"""A benchmark for people: tables in the terminal, a chart."""
+"""The report of a benchmark: tables in the terminal and a chart."""
 
 import itertools
 import textwrap
@@ -14,7 +14,7 @@ from rich import box
 from rich.table import Table
 
 LOOPS = {"paddle": "Paddle fit", "tensorflow": "Keras fit"}
-"""What to call each framework's stock loop."""
+"""The titles of the frameworks' stock loops."""
 
 BARS = {
     ("paddle", "forward"): "#a8c8e8",
@@ -24,22 +24,22 @@ BARS = {
     "stock": "#8c8c8c",
     "stock_settings": "#bdbdbd",
 }
-"""The colours of what `chart` draws; those of the stock loops are the same in both frameworks."""
+"""The colours of the bars in `chart`; those of the stock loops are the same for both frameworks."""
 
 
 def describe(figures):
-    """The machine and what was measured, in a line. Its threads are Tandem's; stock Paddle takes one."""
+    """The machine and what was measured, in one line. The threads are Tandem's; stock Paddle uses one."""
     about, records = figures["machine"], {name: device["record"] for name, device in figures["devices"].items()}
     gpus = sorted({record["name"] for record in records.values() if record["device"] == "gpu"})
     versions = ", ".join(f"{name} {record['version']}" for name, record in records.items())
     return (
-        f"{', '.join([*gpus, about['cpu']])}, {about['cores']} cores, a thread on each; Python {about['python']}, "
-        f"numpy {about['numpy']}, {versions}; {figures['rounds']} x {figures['steps']} steps after {BURN_IN} others"
+        f"{', '.join([*gpus, about['cpu']])}, {about['cores']} cores, one thread each; Python {about['python']}, "
+        f"numpy {about['numpy']}, {versions}; {figures['rounds']} x {figures['steps']} steps after {BURN_IN} of warm-up"
     )
 
 
 def tables(figures):
-    """Yield a rich Table for each config, batch size and precision of what `benchmark` returns."""
+    """Yield a rich Table for each config, batch size and precision in the `figures` of `benchmark`."""
     for name, results in itertools.groupby(figures["results"], title):
         shown = Table(title=name, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=0)
         shown.add_column("", width=19)
@@ -57,11 +57,11 @@ def tables(figures):
 
 
 def chart(figures):
-    """The images/s of what `tandem.benchmark.measure.benchmark` returns, as bars: a panel for each config."""
+    """Draw the images/s in the `figures` of `tandem.benchmark.measure.benchmark` as bars, a panel for each config."""
     panels = {}
     for result in figures["results"]:
         panels.setdefault(result["config"], []).append(result)
-    # A line for the name of each result, and one for each bar.
+    # A line for the title of each result, and one for each bar.
     lines = [sum(1 + len(PASSES.keys() & result.keys()) for result in panel) for panel in panels.values()]
     figure = Figure(figsize=(9, 0.24 * sum(lines) + 0.6 * len(panels) + 0.9), layout="constrained")
     column = figure.subplots(len(panels), squeeze=False, height_ratios=lines)[:, 0]
@@ -92,7 +92,7 @@ def chart(figures):
         axes.tick_params("y", length=0)
         axes.tick_params("x", labelsize=8)
         axes.set_ylim(line - 0.4, -0.6)
-        axes.margins(x=0.3)  # room for what is written after the longest bar
+        axes.margins(x=0.3)  # room for the text after the longest bar
         axes.set_xlim(0)
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_title(plain(Path(config).stem), fontsize=11, loc="left")
@@ -103,30 +103,30 @@ def chart(figures):
 
 
 def label(framework, what):
-    """What was timed, as tables and charts name it."""
+    """The title of what was timed, for tables and charts."""
     loop = LOOPS[framework]
-    return {"stock": loop, "stock_settings": f"{loop}, set up"}.get(what, f"{TITLES[framework]} {what}")
+    return {"stock": loop, "stock_settings": f"{loop}, tuned"}.get(what, f"{TITLES[framework]} {what}")
 
 
 def ceiling(figures):
-    """The best product of matrices in any framework measured, in a line."""
+    """The best matrix product in any framework measured, in one line."""
     speeds = (f"{precision} {speed:,.0f} GFLOP/s" for precision, speed in figures["ceiling"].items())
-    return f"Ceiling, the best product of matrices in any framework measured: {', '.join(speeds) or 'none'}"
+    return f"Ceiling, the best matrix product in any framework measured: {', '.join(speeds) or 'none'}"
 
 
 def notes(figures):
-    """What the tables rest on, as lines of text."""
+    """How the figures in the tables are defined, as lines of text."""
     lines = [
-        f"{ceiling(figures)}. Copying in memory: {figures['copy']['gigabytes_per_second']:,.1f} GB/s read and written",
+        f"{ceiling(figures)}. Memory copy: {figures['copy']['gigabytes_per_second']:,.1f} GB/s, read plus written",
         f"Input pipeline: {figures['pipeline']['images_per_second']:,.0f} augmented images/s on one core",
-        "Mean and std of a step; images/s and GFLOP/s by the median step. GFLOP/s: 2 a MAC of the "
-        "network, 3 times that in training. Memory: the most so far; on a CPU of the whole process",
+        "Times: mean ± std of a step. images/s and GFLOP/s: of the median step. GFLOP/s: 2 for each MAC of the "
+        "network, 3 times that in training. Memory: the peak so far; on a CPU, of the whole process",
     ]
     if any(variant in result for result in figures["results"] for variant in STOCK):
         lines.append(
-            "Tandem is: its training's speed over this loop's. Set up: with Tandem's settings. Keras' fit and "
-            "Paddle's Model.fit train SE-ResNeXt as the article writes it, branch by branch, and other networks as "
-            "Tandem builds them"
+            "Tandem is: the speed of its training divided by this loop's. Tuned: with Tandem's threads, environment "
+            "variables and kernels. Keras' fit and Paddle's Model.fit train SE-ResNeXt as the article writes it, "
+            "branch by branch, and other networks as Tandem builds them"
         )
     return lines
 

@@ -1,8 +1,8 @@
-"""The certificate: whether two networks compute the same thing, at every step of a training, in every element.
+"""The certificate: whether two networks compute the same, at every training step and in every element.
 
-Two workers, one a framework, take each step from one state: the weights, velocities and statistics that Paddle had
-after the step before. A free run would not do, for training is chaotic: rounding alone drives any two correct
-implementations apart, and one from itself. Such a run is shown beside, and not judged.
+Two workers, one for each framework, take each step from the same state: Paddle's weights, velocities and statistics
+after the previous step. A free run would not do, because training is chaotic: rounding alone drives any two correct
+implementations apart, and even one from itself. The certificate also shows a free run, but does not judge it.
 """
 
 import contextlib
@@ -38,47 +38,48 @@ TOLERANCES = {
     "float16": {"forward": 3e-2, "backward": 0.5},
     "bfloat16": {"forward": 0.1, "backward": 1.0},
 }
-"""The largest error that passes, by precision. Below float64 the gradients need room: where rounding takes one
-activation over a ReLU's kink, its part of the gradient comes or goes as a whole. In float64, too: weights moved by 1e-7
-to 1e-6 of their size, as float32 does, move some gradient of `configs/se_resnext_best.yaml` by 0.01 to 0.11."""
+"""The largest error that passes, by precision. Below float64, gradients need loose ones: where rounding moves an
+activation across a ReLU's kink, its whole contribution to the gradient appears or vanishes. This is so in float64 too:
+weights changed by 1e-7 to 1e-6 of their size, as float32 does, change some gradient of `configs/se_resnext_best.yaml`
+by 0.01 to 0.11."""
 
-BACKWARD = ("gradients", "velocities", "parameters", "averages")
-"""The phases that hang on gradients."""
+BACKWARD = ("gradients", "velocities", "parameters", "EMA")
+"""The phases that depend on gradients."""
 
-STATE_PHASES = ("statistics", "velocities", "parameters", "averages")
-"""What a step leaves behind, in the order in which a mistake shows."""
+STATE_PHASES = ("statistics", "velocities", "parameters", "EMA")
+"""The phases of the state after a step, in the order in which a mistake shows."""
 
 WORKER = "tandem.certify.worker"
-"""What a framework's process runs: see `Workers`."""
+"""The module that a framework's process runs: see `Workers`."""
 
 STEPS = 10
-"""Training steps, where nobody says how many."""
+"""Training steps, by default."""
 
 LEARNING_RATES = (1.0, 0.5, 0.8, 0.25, 0.6)
-"""The configured learning rate is multiplied by these in turn: some mistakes show only where it changes."""
+"""The configured learning rate is multiplied by these in turn: some mistakes show only when it changes."""
 
 
 @dataclasses.dataclass
 class Certificate:
-    """What was compared, and what came of it.
+    """What was compared, and the result.
 
     Attributes:
         network: what was certified: a name, a config or a file.
-        settings: the config in force, as a dict.
-        steps, batch_size: how many training steps of how many images.
-        tolerances: the largest error that passes, `forward` and `backward` (the phases of `BACKWARD`).
-        made, machine: when (ISO 8601), and on what.
-        sources: by file name, the SHA-256 of the files that hold the networks, layers and engines.
+        settings: the config, as a dict.
+        steps, batch_size: how many training steps, of how many images each.
+        tolerances: the largest error that passes, by `forward` and `backward` (the phases in `BACKWARD`).
+        made, machine: when (ISO 8601), and on which system.
+        sources: by file name, the SHA-256 of the files that hold the networks, layers, engines and dropout masks.
         records: by framework, the device settings in force.
         layers: by name, the types of the layers.
-        phases: by phase: how many arrays were `compared` in all, `errors` (the worst of each step), and the worst of
-            all: `error`, `name`, `step`. Phases are in the order in which a mistake shows.
-        first: where the two first differ: `step`, `phase`, `name`, `layer` (the type), `error` (None where there is
-            nothing to compare) and `what` in words; or None.
+        phases: by phase, how many arrays were `compared` in all, the `errors` (the worst of each step), and the worst
+            error: `error`, `name`, `step`. Phases are in the order in which a mistake shows.
+        first: where the two first differ: `step`, `phase`, `name`, `layer` (its type), `error` (None if it is not
+            finite) and `what`, in words; or None.
         trained: by framework and phase, how far a step of the training path is from the certified one: `precision`,
             worst `error`, `name`, `tolerance`, and whether it `passed`.
-        free_run: for each step the error between two runs that nothing brings back: of the `frameworks`, and of Paddle
-            and itself with all weights `nudged` by one unit in the last place.
+        free_run: for each step, the error between two free runs: of the `frameworks`, and of Paddle against itself
+            after all weights were `nudged` by one unit in the last place.
         seconds: how long it took.
     """
 
@@ -100,11 +101,11 @@ class Certificate:
 
     @property
     def passed(self):
-        """Whether the two are the same, and what is trained is what was certified."""
+        """Whether the two agree, and the training path of each agrees with its certified one."""
         return self.first is None and all(phase["passed"] for path in self.trained.values() for phase in path.values())
 
     def judge(self, step, phase, differences):
-        """Enter the `differences` (see sameness.py) of a phase of a step, if there are any arrays in it."""
+        """Enter the `differences` (see sameness.py) of one phase of a step. Without any, the phase is left out."""
         if not differences:
             return
         tolerance = self.tolerances["backward" if phase in BACKWARD else "forward"]
@@ -121,23 +122,23 @@ class Certificate:
                 self.first |= {"error": error, "what": difference.what}
 
     def judge_step(self, step, traces, states):
-        """Enter a training step, each phase in the order in which a mistake shows.
+        """Enter a training step, phase by phase in the order in which a mistake shows.
 
         Args:
             step: its number.
-            traces: by framework, what `Engine.trace` gave.
-            states: by framework, what `Engine.state` gave after it.
+            traces: by framework, the result of `Engine.trace`.
+            states: by framework, the result of `Engine.state` after the step.
         """
         precision = self.settings["precision"]
         for phase, prefix in (("layer outputs", "output/"), ("logits", "logits"), ("loss", "loss")):
             self.judge(step, phase, compare(_part(traces, prefix), phase, precision))
-        # Backwards, as they are computed.
+        # In reverse, the order in which gradients are computed.
         self.judge(step, "gradients", compare(_part(traces, "gradient/"), "gradients", precision)[::-1])
         for phase in STATE_PHASES:
             self.judge(step, phase, compare(_of_kind(states, phase), phase, precision))
 
     def judge_evaluation(self, traces):
-        """Enter what `Engine.trace_evaluation` gave, by framework."""
+        """Enter the results of `Engine.trace_evaluation`, by framework."""
         for what, prefix in (("layer outputs", "output/"), ("logits", "logits"), ("loss", "loss")):
             phase = f"evaluation: {what}"
             self.judge(self.steps, phase, compare(_part(traces, prefix), phase, self.settings["precision"]))
@@ -147,15 +148,15 @@ class Certificate:
         return {"passed": self.passed, **dataclasses.asdict(self)}
 
     def _layer(self, name):
-        """The type of the layer that `name` is, or that the parameter `name` is in."""
+        """The type of the layer `name`, or of the layer that holds the parameter `name`."""
         return self.layers.get(name) or self.layers.get(name.rpartition(".")[0], "")
 
 
 def subject(network, overrides=(), warn=print):
-    """What `network` stands for: a known name, a config file, a Python file of one's own, a checkpoint or a run folder.
+    """Resolve `network`: a known name, a config file, your own Python file, a checkpoint or a run folder.
 
     Returns:
-        The checked config; and of a checkpoint the state, as canonical names and arrays, otherwise None.
+        The checked config, and the state (canonical name to array) if it is a checkpoint or run folder, otherwise None.
 
     Raises:
         UserError: it is none of these, or the config is wrong.
@@ -173,7 +174,7 @@ def subject(network, overrides=(), warn=print):
         described = {"name": network}
     else:
         kinds = "a config, a checkpoint, a run folder, or a file mynet.py"
-        raise UserError(f"{network}: no known network; use one of {', '.join(names)}; or {kinds}")
+        raise UserError(f"{network}: unknown network; use one of {', '.join(names)}; or {kinds}")
     values = {"network": described, "schedule": {"name": "constant"}, "epochs": 1}
     return check_config(overridden(values, overrides), network), None
 
@@ -181,16 +182,16 @@ def subject(network, overrides=(), warn=print):
 def certify(
     network, settings, workers, steps=STEPS, batch_size=4, precision="float64", state=None, traps=None, report=None
 ):
-    """Certify a network: a `Certificate`.
+    """Certify a network; return a `Certificate`.
 
     Args:
-        network: what to call it.
-        settings: a `tandem.config.schema.Config`. Where its CIFAR-10 is not there, digits take its place.
+        network: its name in the certificate.
+        settings: a `tandem.config.schema.Config`. If its CIFAR-10 is not on the disk, digits are used instead.
         workers: a `tandem.frameworks.workers.Workers`.
         steps: training steps.
         batch_size: images in a step.
-        precision: what to compare in, a key of `TOLERANCES`.
-        state: the weights, velocities and statistics to begin with, by name; by default the initial ones.
+        precision: of the comparison, a key of `TOLERANCES`.
+        state: the weights, velocities and statistics to start from, by name; by default the initial ones.
         traps: by framework, the name of a trap to switch on (tandem/traps/trap.py).
         report: called with how many steps are done; or None.
 
@@ -200,9 +201,9 @@ def certify(
     started = time.monotonic()
     values = settings.model_dump(mode="json")
     data = values["data"]
-    there = data["source"] != "cifar10" or data["archive"] or Path(data["directory"], data_utils.FOLDER).is_dir()
+    available = data["source"] != "cifar10" or data["archive"] or Path(data["directory"], data_utils.FOLDER).is_dir()
     values |= {"precision": precision, "batch_size": batch_size}
-    values["data"] = data if there else {**data, "source": "digits"}
+    values["data"] = data if available else {**data, "source": "digits"}
     trained_precision, settings = settings.precision, check_config(values, str(network))
     certificate = Certificate(
         network=str(network),
@@ -261,17 +262,17 @@ def _take_steps(certificate, workers, settings, dataset, trained_precision, repo
         if last:
             workers.ask("trained_step", precision=trained_precision, **arguments)
         workers.send("trace", **arguments)
-        workers.send("free_step", **arguments)  # begun by each when its trace is done, and while that is compared
+        workers.send("free_step", **arguments)  # runs after the trace, while the traces are compared
         try:
             workers.receive()
         except WorkerStopped:
-            with contextlib.suppress(WorkerStopped):  # or the next command would get the free step's answer
+            with contextlib.suppress(WorkerStopped):  # otherwise the next command would get the free step's answer
                 workers.receive()
             raise
         states = workers.read("state")
         certificate.judge_step(step, workers.read("trace"), states)
         if certificate.first is not None:
-            with contextlib.suppress(WorkerStopped):  # what differs may fail later, too
+            with contextlib.suppress(WorkerStopped):  # a network that differs may also fail in the free step
                 workers.receive()
             return
         drift = workers.receive()["paddle"]
@@ -294,7 +295,7 @@ def _batches(settings, split):
 
 
 def _judge_training_path(certificate, states, trained, precision):
-    """A step in the configured precision and with training's kernels, against that framework's own certified one."""
+    """Compare each framework's step in the configured precision, on its training path, with its own certified step."""
     for framework in FRAMEWORKS:
         certificate.trained[framework] = {}
         for phase in STATE_PHASES:
@@ -313,13 +314,13 @@ def _judge_training_path(certificate, states, trained, precision):
 
 
 def _of_kind(states, kind):
-    """Of each side's state one of `STATE_PHASES`; velocities and averages by the name of what they belong to."""
+    """The arrays of one of `STATE_PHASES` in each side's state; velocities and EMA without their prefix."""
 
     def kind_of(name):
         if name.startswith("velocity/"):
             return "velocities"
         if name.startswith("ema/"):
-            return "averages"
+            return "EMA"
         return "statistics" if name.endswith((".running_mean", ".running_var")) else "parameters"
 
     return {
@@ -336,12 +337,12 @@ def _part(traces, prefix):
 
 
 def _finite(error):
-    """JSON knows no infinity."""
+    """`error`, or None for infinity, which JSON lacks."""
     return error if math.isfinite(error) else None
 
 
 def _sources(network):
-    """The SHA-256 of each file that decides what is computed."""
+    """The SHA-256 of the files that hold the networks, layers, engines and dropout masks."""
     paths = {ROOT / "tandem" / "core" / "dropout.py"}
     for framework in FRAMEWORKS:
         paths |= {ROOT / "tandem" / "frameworks" / framework / f"{part}.py" for part in ("layers", "engine")}
@@ -355,5 +356,5 @@ def _sources(network):
 
 
 def _shown(path):
-    """A file of Tandem's by its place in it, any other by its name alone."""
+    """Tandem's own files relative to its root, others by name only."""
     return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name

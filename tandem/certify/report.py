@@ -1,4 +1,4 @@
-"""A certificate for people: a table in the terminal, a page for the browser."""
+"""The report of a certificate: a table in the terminal and an HTML page."""
 
 import json
 import math
@@ -16,7 +16,7 @@ from rich.table import Table
 
 
 def save(certificate, folder):
-    """Write `certificate.json` and the self-contained page `certificate.html` into `folder`, each whole or not at all.
+    """Write `certificate.json` and the self-contained page `certificate.html` into `folder`, each atomically.
 
     Raises:
         UserError: they cannot be written.
@@ -27,12 +27,12 @@ def save(certificate, folder):
 
 
 def to_table(certificate):
-    """A rich Table: a row a phase, with its worst tensor."""
+    """A rich Table: a row for each phase, with its worst tensor."""
     table = Table(title=f"{certificate.network}: {certificate.steps} steps of {certificate.batch_size} images")
     table.add_column("phase")
     table.add_column("arrays", justify="right")
     table.add_column("worst error", justify="right")
-    table.add_column("of", overflow="fold")
+    table.add_column("tensor", overflow="fold")
     table.add_column("step", justify="right")
     for phase, entry in certificate.phases.items():
         table.add_row(phase, str(entry["compared"]), number(entry["error"]), entry["name"], str(entry["step"]))
@@ -40,19 +40,21 @@ def to_table(certificate):
 
 
 def verdict(certificate):
-    """What came of it, as lines of text."""
+    """The result, as lines of text."""
     lines = []
     for framework, phases in certificate.trained.items():
         errors = (
-            f"{phase} {number(path['error'])}{'' if path['passed'] else ' (TOO FAR)'}" for phase, path in phases.items()
+            f"{phase} {number(path['error'])}{'' if path['passed'] else ' (TOO LARGE)'}"
+            for phase, path in phases.items()
         )
         precision = next(iter(phases.values()))["precision"]
-        lines.append(f"One step as {framework} trains, in {precision}, against the certified one: {', '.join(errors)}")
+        lines.append(f"A training step of {framework} in {precision}, against its certified step: {', '.join(errors)}")
     if certificate.free_run:
         last = certificate.free_run[-1]
         lines.append(
-            f"A free run, not judged: after {len(certificate.free_run)} steps {number(last['frameworks'])} apart; "
-            f"Paddle and itself, nudged in the last bit, {number(last['nudged'])}"
+            f"Free run, not judged: after {len(certificate.free_run)} steps the frameworks differ by "
+            f"{number(last['frameworks'])}; Paddle, nudged in the last place, differs from itself by "
+            f"{number(last['nudged'])}"
         )
     if certificate.first is not None:
         lines.append(first_difference(certificate.first))
@@ -63,21 +65,21 @@ def verdict(certificate):
     if certificate.passed:
         lines.append(f"PASSED: both compute the same, every element within {number(tolerance(certificate))} ({took})")
     elif certificate.first is None:
-        lines.append(f"FAILED: the two agree, but one does not train as it was certified ({took})")
+        lines.append(f"FAILED: the two agree, but a training step of one differs from its certified step ({took})")
     else:
         lines.append(f"FAILED: they do not compute the same ({took})")
     return lines
 
 
 def first_difference(first):
-    """The first difference in one sentence."""
+    """The first difference, in one line."""
     layer = f" ({first['layer']})" if first["layer"] else ""
     by = first["what"] or f"error {number(first['error'])}"
     return f"First difference: step {first['step']}, {first['phase']}, {first['name']}{layer}: {by}"
 
 
 def tolerance(certificate):
-    """The loosest tolerance in force."""
+    """The largest tolerance in force."""
     return max(certificate.tolerances.values())
 
 
@@ -111,11 +113,11 @@ def _draw_free_run(certificate):
     axes = figure.subplots()
     for key, label in (
         ("frameworks", "Paddle and TensorFlow"),
-        ("nudged", "Paddle and itself, nudged in the last bit"),
+        ("nudged", "Paddle and itself, nudged in the last place"),
     ):
         axes.semilogy([step[key] or math.nan for step in certificate.free_run], ".-", label=label, lw=1)
     axes.set(xlabel="step", ylabel="largest error of a weight")
-    return _to_svg(figure, axes, "How far a free run drifts apart, step by step")
+    return _to_svg(figure, axes, "How far free runs drift apart, step by step")
 
 
 def _to_svg(figure, axes, title):

@@ -1,4 +1,4 @@
-"""What it means that two sets of tensors are the same: every element of every name, and nothing missing."""
+"""When two sets of tensors are the same: the same names, and every element of each within an error."""
 
 import sys
 from typing import NamedTuple
@@ -6,18 +6,18 @@ from typing import NamedTuple
 import numpy as np
 
 FLOORS = {"float64": 1e-4, "float32": 1e-2, "float16": 1e-1, "bfloat16": 1e-1}
-"""A tensor's error is relative to its largest entry, but at least to this part of the largest entry of its phase: the
-gradient of a bias before batch norm is zero in truth, and what is computed for it is noise."""
+"""A tensor's error is relative to its largest entry, or to this fraction of the largest entry of its phase if that is
+more. For example, the true gradient of a bias before batch norm is zero, and the computed one is noise."""
 
 
 class Difference(NamedTuple):
     """By how much one tensor differs.
 
     Attributes:
-        phase: of `phase_of`, or what else was compared.
+        phase: what the tensor is, for example "gradients".
         name: the tensor's.
-        error: see `relative_error`; infinite where there is nothing to compare.
-        what: in words, where it is more than a number: missing, of another shape, not finite.
+        error: see `relative_error`; infinite if the tensor is missing, of another shape or not finite.
+        what: which of these, in words; otherwise empty.
     """
 
     phase: str
@@ -27,19 +27,19 @@ class Difference(NamedTuple):
 
 
 def relative_error(ours, theirs, least):
-    """max|ours - theirs| / max(max|theirs|, least); 0 where both are equal, NaN where either is not finite."""
+    """max|ours - theirs| / max(max|theirs|, least): 0 if both are equal, not finite if either is not."""
     with np.errstate(invalid="ignore", over="ignore"):
         distance = _magnitude(np.subtract(ours, theirs, dtype=np.float64))
     return 0.0 if distance == 0 else distance / max(_magnitude(theirs), least, sys.float_info.min)
 
 
 def compare(sides, phase, precision="float64"):
-    """A `Difference` for each name that either side has, in the order of the first and then of the second.
+    """A `Difference` for each name that either side has: first in the order of the first side, then of the second.
 
     Args:
-        sides: what to call each of the two sides, to a dict from name to array. Errors are relative to the first.
+        sides: from the name of each of the two sides to its arrays by name. Errors are relative to the first side.
         phase: what these arrays are.
-        precision: what they were computed in; decides on the floor of an error (see `FLOORS`).
+        precision: what they were computed in; decides the floor of an error (see `FLOORS`).
     """
     (first, expected), (second, actual) = sides.items()
     magnitudes = [_magnitude(array) for array in expected.values()]
@@ -62,5 +62,5 @@ def compare(sides, phase, precision="float64"):
 
 
 def _magnitude(array):
-    """The largest absolute value, without a copy of the array; NaN if there is one."""
+    """The largest absolute value, without a copy of the array; NaN if the array has one."""
     return float(np.maximum(array.max(initial=0.0), -array.min(initial=0.0)))

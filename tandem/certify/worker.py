@@ -1,8 +1,9 @@
 """One framework's side of a certificate, in a process of its own: python -m tandem.certify.worker FRAMEWORK FOLDER.
 
-Reads one command a line from stdin, as JSON: the name of a method of `Worker` and its arguments. Answers each on stdout
-with one line: what the method returns, or what went wrong. Tensors go through FOLDER (tandem/core/files.py): both sides
-read `batch` and the state that the first framework wrote; each writes `FRAMEWORK-trace` and `FRAMEWORK-state`.
+It reads commands from stdin, one JSON line each: the name of a method of `Worker` and its arguments. It answers each on
+stdout with one line: what the method returns, or what went wrong. Tensors go through FOLDER (tandem/core/files.py):
+both sides read `batch` and the state that the first framework wrote; each writes `FRAMEWORK-trace` and
+`FRAMEWORK-state`.
 """
 
 import contextlib
@@ -27,7 +28,7 @@ import numpy as np
 
 
 class Worker:
-    """What a certificate asks of a framework.
+    """The commands of a certificate, for one framework.
 
     Args:
         framework: "paddle" or "tensorflow".
@@ -40,13 +41,13 @@ class Worker:
         self.trap = contextlib.ExitStack()
 
     def start(self, settings, num_classes, resumed, trap):
-        """Build the network; write its state. Returns the device's record, and the types of the layers by name.
+        """Build the network and write its state. Returns the device's record and the types of the layers by name.
 
         Args:
             settings: a config as a dict.
             num_classes: length of the logits.
-            resumed: whether to begin with `checkpoint`, which may hold more than the engine's state.
-            trap: the name of one of tandem/traps/trap.py, to be switched on here; or None.
+            resumed: whether to start from `checkpoint`, which may hold more than the engine's state.
+            trap: the name of a trap (tandem/traps) to switch on here; or None.
         """
         self.module = load_engine(self.framework)
         self.trap.close()
@@ -64,39 +65,36 @@ class Worker:
         return {"record": self.engine.record, "types": self.engine.layer_types()}
 
     def describe(self, settings, num_classes):
-        """The rows of `tandem.use.summary.describe`, of the network of `settings` as it is built here."""
+        """The rows of `tandem.frameworks.layer_table.describe` for the network of `settings`."""
         checked = check_config(settings, "summary")
         module = load_engine(self.framework)
         engine = module.Engine(checked, num_classes, np.zeros((3, 1, 1)), np.ones((3, 1, 1)))
         return describe(engine, checked.data.image_size)
 
     def load(self):
-        """Take over the state that the first framework wrote."""
+        """Load the state that the first framework wrote."""
         self.engine.load_state(self._shared_state(), "state")
 
     def trace(self, learning_rate, step):
-        """A step on `batch`: writes what it computed, and the state after it.
-
-        See `Engine.trace`.
-        """
+        """Take a step on `batch` with `Engine.trace`. Write what it computed and the state after it."""
         self._write("trace", self.engine.trace(self._batch(), learning_rate, step))
         self._write("state", self.engine.state())
 
     def trace_evaluation(self):
-        """The same in evaluation mode, where no state changes."""
+        """The same in evaluation mode, in which the state does not change."""
         self._write("trace", self.engine.trace_evaluation(self._batch()))
 
     def trained_step(self, precision, learning_rate, step):
-        """A step on `batch` as the training loop takes it, in `precision`: writes the state after it as `trained`."""
+        """Take a step on `batch` as the training loop does, in `precision`. Write the state after it as `trained`."""
         engine = self._engine(precision)
-        # With float16 an engine has a loss scale besides.
+        # In float16 the engine's state also has a loss scale.
         engine.load_state({**engine.state(), **self._shared_state()}, "state")
         engine.train_step(self._batch(), learning_rate, step).numpy()
         state = engine.state()
         self._write("trained", {name: state[name] for name in self.engine.shapes})
 
     def start_free(self, nudge):
-        """Begin a run that nothing will bring back to the other; where `nudge`, one with weights nudged by an ulp."""
+        """Start a free run from the shared state; with `nudge`, also one with all weights raised by one ulp."""
         state, precision = self._shared_state(), self.settings["precision"]
         self.free = self._engine(precision)
         self.free.load_state(state, "state")
@@ -107,7 +105,7 @@ class Worker:
             self.nudged.load_state({**state, **weights}, "state")
 
     def free_step(self, learning_rate, step):
-        """A step of both: writes the weights of the first. Returns by how much those of the second differ, or None."""
+        """Take a step of both. Write the weights of the first. Returns the error of the second's, or None."""
         weights = self._weights_after(self.free, learning_rate, step)
         self._write("free", weights)
         if self.nudged is None:
@@ -141,9 +139,9 @@ class Worker:
 
 
 def where(error):
-    """`error` in one line, and where it came from: the innermost line that is not in an installed package."""
+    """`error` in one line, with its place: the innermost line that is not in an installed package."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "site-packages" not in frame.filename]
-    # Keras puts its own words before the message and the arguments after it; Paddle a stack, and its message last.
+    # Keras writes a preface before the message and the arguments after it. Paddle writes a stack before the message.
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split("Arguments received by")[0]
     lines = [line.strip() for line in text.splitlines() if line.strip() and "encountered when calling" not in line]
     lines = [line for line in lines if not line.startswith(("[Hint", "(at "))] or [""]
@@ -153,15 +151,15 @@ def where(error):
 def main(framework, folder):
     """Answer commands until stdin ends."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # whatever else is printed, by a network of a user's own or by native code, is no answer
+    os.dup2(2, 1)  # what your own network or native code prints is not an answer, so it goes to stderr
     worker = Worker(framework, folder)
     for line in sys.stdin:
         command, arguments = json.loads(line)
         try:
             reply = {"answer": getattr(worker, command)(**arguments)}
         except UserError as error:
-            reply = {"refused": str(error)}
-        except Exception as error:  # the network may be anybody's
+            reply = {"user_error": str(error)}
+        except Exception as error:  # your own network may raise anything
             reply = {"raised": where(error)}
         print(json.dumps(reply), file=answers, flush=True)
 

@@ -10,7 +10,7 @@ import typer
 
 
 class AnyPrecision(StrEnum):
-    """What a network may be trained in."""
+    """The precisions of training."""
 
     float32 = "float32"
     float64 = "float64"
@@ -29,17 +29,18 @@ def benchmark(
     framework: Annotated[list[Framework] | None, typer.Option(help="May be repeated. Default: both.")] = None,
     batch_size: Annotated[list[int] | None, typer.Option(min=2, help="May be repeated. Default: 32.")] = None,
     precision: Annotated[
-        list[AnyPrecision] | None, typer.Option(help="May be repeated. Default: float32, the only one of stock loops.")
+        list[AnyPrecision] | None,
+        typer.Option(help="May be repeated. Default: float32, the only one for the stock loops."),
     ] = None,
-    stock: Annotated[bool, typer.Option(help="Whether to measure Keras' fit and Paddle's Model.fit, too.")] = True,
-    steps: Annotated[int, typer.Option(min=1, help="Measured steps in each process, after 2 others.")] = 5,
-    rounds: Annotated[int, typer.Option(min=1, help="Processes that measure each variant, in turn.")] = 2,
+    stock: Annotated[bool, typer.Option(help="Whether to also measure Keras' fit and Paddle's Model.fit.")] = True,
+    steps: Annotated[int, typer.Option(min=1, help="Measured steps in each process, after 2 warm-up steps.")] = 5,
+    rounds: Annotated[int, typer.Option(min=1, help="Processes that measure each variant; they take turns.")] = 2,
     json_path: Annotated[
         Path | None, typer.Option("--json", metavar="PATH", help="Also write all figures to this file.")
     ] = None,
-    chart: Annotated[Path | None, typer.Option(metavar="PATH", help="Also draw the speeds, as this PNG.")] = None,
+    chart: Annotated[Path | None, typer.Option(metavar="PATH", help="Also draw the speeds to this PNG.")] = None,
 ):
-    """Measure speed, forward and in training: images/s, GFLOP/s, memory; against Keras' fit and Paddle's Model.fit."""
+    """Measure speed, forward and in training: images/s, GFLOP/s, memory. Compare it with Keras' and Paddle's fit."""
     import json
     import os
 
@@ -54,7 +55,7 @@ def benchmark(
 
     for option, path in (("--json", json_path), ("--chart", chart)):
         if path and (path.is_dir() or not os.access(path.absolute().parent, os.W_OK)):
-            raise UserError(f"{option} {path}: cannot be written; name a file in a folder that can")
+            raise UserError(f"{option} {path}: cannot be written; name a file in another folder")
     if chart and chart.suffix.lower() != ".png":
         raise UserError(f"--chart {chart}: the chart is a PNG; end its name in .png")
     figures = benchmark.benchmark(

@@ -10,7 +10,7 @@ import typer
 
 
 class Precision(StrEnum):
-    """What a certificate may be made in: where both frameworks have it on any device."""
+    """The precisions of a certificate: those that both frameworks support on every device."""
 
     float64 = "float64"
     float32 = "float32"
@@ -20,7 +20,7 @@ def certify(
     network: Annotated[
         str,
         typer.Argument(
-            help="A network's name, a config, or a checkpoint, a run, or your own mynet.py with its builders."
+            help="A network's name, a config, a checkpoint, a run folder, or your own mynet.py with its builders."
         ),
     ],
     override: Annotated[
@@ -29,14 +29,14 @@ def certify(
     steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 10,
     batch_size: Annotated[int, typer.Option(min=2, help="Images in a step.")] = 4,
     device: Annotated[str | None, typer.Option(help="auto, cpu, gpu or gpu:N; short for -o device=...")] = None,
-    precision: Annotated[Precision, typer.Option(help="What to compare in.")] = "float64",
+    precision: Annotated[Precision, typer.Option(help="Precision of the comparison.")] = "float64",
     output: Annotated[
         Path | None, typer.Option(help="Where to write the certificate. Default: certificates/NETWORK.")
     ] = None,
     python_paddle: PythonPaddle = None,
     python_tensorflow: PythonTensorFlow = None,
 ):
-    """Prove that a network computes the same in both frameworks; exit code 1 if it does not."""
+    """Verify that a network computes the same in both frameworks; exit code 1 if it does not."""
     from tandem.certify import report
     from tandem.certify.certificate import WORKER, certify, subject
     from tandem.frameworks.workers import Workers

@@ -15,11 +15,11 @@ def classify(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Image files, or folders of them.")],
     framework: ThisFramework = None,
     override: ThisOverride = None,
-    averaged: Averaged = False,
+    ema: Averaged = False,
     top: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
 ):
-    """Tell what is in images of any size and mode: the likeliest classes and their probabilities."""
+    """Classify images of any size and mode: the most probable classes and their probabilities."""
     import json
 
     from tandem.core.errors import UserError
@@ -28,9 +28,9 @@ def classify(
     stderr = stderr_console()
     files = image_files(images)
     if source.suffix.lower() != ".onnx":
-        classifier = Classifier(source, framework, override, averaged, lambda line: stderr.print(f"warning: {line}"))
-    elif framework or override or averaged:
-        raise UserError(f"{source}: an exported model is as it is; leave out --framework, -o and --ema")
+        classifier = Classifier(source, framework, override, ema, lambda line: stderr.print(f"warning: {line}"))
+    elif framework or override or ema:
+        raise UserError(f"{source}: an exported model has no such options; leave out --framework, -o and --ema")
     else:
         classifier = OnnxClassifier(source)
     found = []
@@ -41,4 +41,4 @@ def classify(
             print(f"{path}: {', '.join(f'{name} {part:.2%}' for name, part in classes)}")
     if as_json:
         about = {"checkpoint": str(classifier.path), "framework": classifier.framework}
-        print(json.dumps({**about, "averaged": classifier.averaged, "images": found}, indent=2))
+        print(json.dumps({**about, "ema": classifier.ema, "images": found}, indent=2))

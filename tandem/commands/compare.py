@@ -13,19 +13,19 @@ def compare(
     override: Annotated[
         list[str] | None, typer.Option("-o", metavar="KEY=VALUE", help="Set one key, e.g. epochs=3 or device=gpu.")
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs in each framework. A verdict needs two at least.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs in each framework. A verdict needs at least two.")] = 1,
     anyway: Annotated[
-        bool, typer.Option("--anyway", help="Compare what is not the same, too; the page says so.")
+        bool, typer.Option("--anyway", help="Compare even if the certificate fails; the page says so.")
     ] = False,
     output: Annotated[
-        Path | None, typer.Option(help="Where to write, or to go on. Default: comparisons/CONFIG.")
+        Path | None, typer.Option(help="The folder to write to, or to resume in. Default: comparisons/CONFIG.")
     ] = None,
     python_paddle: PythonPaddle = None,
     python_tensorflow: PythonTensorFlow = None,
 ):
-    """Train a config in both frameworks and compare them: certified first, and only as far as the seeds allow.
+    """Certify a config, train it in both frameworks, and compare them. One seed gives no verdict.
 
-    Exit code 1 if they are not the same. The same command goes on with what was stopped.
+    Exit code 1 if they do not compute the same. The same command resumes what was stopped.
     """
     from tandem.certify.certificate import STEPS
     from tandem.certify.report import verdict
@@ -49,7 +49,7 @@ def compare(
         try:
             comparison.run(found, folder, pythons, console.print)
         except comparison.Stopped:
-            console.print("Stopped; the same command goes on")
+            console.print("Stopped; the same command resumes")
             raise typer.Exit(130) from None
         console.print(comparison_report.to_table(found))
     comparison_report.save(found, folder)

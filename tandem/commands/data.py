@@ -10,14 +10,14 @@ import typer
 
 def data(
     config: Annotated[
-        Path | None, typer.Argument(metavar="CONFIG", help="A YAML file. Default: CIFAR-10 as the networks take it.")
+        Path | None, typer.Argument(metavar="CONFIG", help="A YAML file. Default: that of SE-ResNeXt, for CIFAR-10.")
     ] = None,
     override: Annotated[
         list[str] | None, typer.Option("-o", metavar="KEY=VALUE", help="Set one key, e.g. data.directory=/data.")
     ] = None,
-    output: Annotated[Path, typer.Option(help="The PNG to draw samples in.")] = Path("data.png"),
+    output: Annotated[Path, typer.Option(help="The PNG to draw samples to.")] = Path("data.png"),
 ):
-    """Fetch, check and show the images: counts, mean and std; samples before and after augmentation."""
+    """Download, check and show the images: counts, mean and std; samples before and after augmentation."""
     from tandem.config.load import load_config
     from tandem.core import files
     from tandem.core.errors import UserError

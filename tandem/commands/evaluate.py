@@ -12,15 +12,16 @@ def evaluate(
     source: Checkpoint,
     framework: ThisFramework = None,
     override: ThisOverride = None,
-    averaged: Averaged = False,
+    ema: Averaged = False,
     flip: Annotated[
-        bool, typer.Option("--flip", help="Go by the mean of the logits of each image and of its mirror image.")
+        bool,
+        typer.Option("--flip", help="Test-time augmentation (TTA): average the logits of each image and its flip."),
     ] = False,
     output: Annotated[
         Path | None, typer.Option(help="The folder to write to. Default: evaluation/NAME-FRAMEWORK.")
     ] = None,
 ):
-    """Test a checkpoint: accuracy, top-5, loss, a table of the classes, the confusion matrix, the worst mistakes."""
+    """Test a checkpoint: accuracy, top-5, loss, a table of the classes, confusion matrix, most confident mistakes."""
     from tandem.core import files
     from tandem.use import evaluation
     from tandem.use.inference import Classifier
@@ -29,8 +30,8 @@ def evaluate(
     from rich.progress import Progress
 
     console, stderr = Console(highlight=False, markup=False), stderr_console()
-    classifier = Classifier(source, framework, override, averaged, lambda line: stderr.print(f"warning: {line}"))
-    how = ["ema"] * averaged + ["flip"] * flip
+    classifier = Classifier(source, framework, override, ema, lambda line: stderr.print(f"warning: {line}"))
+    how = ["ema"] * ema + ["flip"] * flip
     folder = output or Path("evaluation", "-".join([classifier.name, classifier.framework, *how]))
     files.check_folder(folder)
     split = classifier.dataset().test
@@ -43,7 +44,7 @@ def evaluate(
             console.print(table)
     for line in evaluation.summary(found):
         console.print(line, soft_wrap=True)
-    if classifier.has_averages:
-        used, other = ("averaged", "without --ema: plain") if averaged else ("plain", "with --ema: averaged")
-        console.print(f"These are figures of the {used} weights ({other} ones)", soft_wrap=True)
+    if classifier.has_ema:
+        used = "EMA of the weights (without --ema: the weights)" if ema else "weights (with --ema: their EMA)"
+        console.print(f"These figures are of the {used}", soft_wrap=True)
     console.print(f"Written: {', '.join(map(str, written))}", soft_wrap=True)

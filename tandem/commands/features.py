@@ -16,17 +16,17 @@ def features(
     ] = None,
     framework: ThisFramework = None,
     override: ThisOverride = None,
-    averaged: Averaged = False,
+    ema: Averaged = False,
     output: Annotated[Path | None, typer.Option(help="The folder to write to. Default: features/IMAGE.")] = None,
 ):
-    """Look inside: what a layer makes of an image, as a picture and as .npy; and the first convolution's filters."""
+    """Look inside a network: a layer's activations, as a picture and as .npy, and the first convolution's filters."""
     from tandem.core import files
     from tandem.data.images import read_image
     from tandem.use.features import extract
     from tandem.use.inference import Classifier
 
     stderr = stderr_console()
-    classifier = Classifier(source, framework, override, averaged, lambda line: stderr.print(f"warning: {line}"))
+    classifier = Classifier(source, framework, override, ema, lambda line: stderr.print(f"warning: {line}"))
     folder = output or Path("features", image.stem)
     files.check_folder(folder)
     pixels = read_image(image, classifier.settings.data.image_size)

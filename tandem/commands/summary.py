@@ -11,14 +11,14 @@ def summary(
     network: Annotated[
         str,
         typer.Argument(
-            metavar="NETWORK", help="A network's name, a config, a checkpoint, a run, or your own mynet.py."
+            metavar="NETWORK", help="A network's name, a config, a checkpoint, a run folder, or your own mynet.py."
         ),
     ],
     override: Annotated[
         list[str] | None, typer.Option("-o", metavar="KEY=VALUE", help="Set one key, e.g. network.depth=32.")
     ] = None,
     num_classes: Annotated[
-        int | None, typer.Option(min=1, help="Length of the logits. Default: as many as its data has classes.")
+        int | None, typer.Option(min=1, help="Length of the logits. Default: as many as the data has classes.")
     ] = None,
 ):
     """Show the layers of both twins side by side: output shape, parameters, MACs."""

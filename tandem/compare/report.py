@@ -1,4 +1,4 @@
-"""A comparison for people: a table in the terminal, a page for the browser."""
+"""The report of a comparison: a table in the terminal and an HTML page."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ from rich.table import Table
 
 
 def save(comparison, folder):
-    """Write `report.json` and the self-contained page `report.html` into `folder`, each whole or not at all.
+    """Write `report.json` and the self-contained page `report.html` into `folder`, each atomically.
 
     Raises:
         UserError: they cannot be written.
@@ -29,12 +29,12 @@ def save(comparison, folder):
 
 
 def rows(comparison):
-    """The figures as text: a title, and a cell for each framework with the mean and the std over the seeds."""
+    """The figures as text: a title, and for each framework a cell with the mean and std over the seeds."""
     accuracies = [(key, f"{title} accuracy, last epoch", "{:.2%}".format) for key, title in TESTED.items()]
     others = [
         ("test_loss", "test loss, last epoch", "{:.4f}".format),
         ("train_loss", "training loss, last epoch", "{:.4f}".format),
-        ("epoch_seconds", "training an epoch, seconds", "{:,.1f}".format),
+        ("epoch_seconds", "training time of an epoch, seconds", "{:,.1f}".format),
         ("images_per_second", "training, images/s", "{:,.0f}".format),
         ("seconds_to_target", f"training until it tests at {comparison.target or 0:.0%}, seconds", "{:,.0f}".format),
         ("peak_memory", "peak memory, MB", lambda value: f"{value / 1e6:,.0f}"),
@@ -83,7 +83,7 @@ def _cell(spread, form):
 
 
 def _draw_curves(comparison):
-    """Loss and accuracy after each tested epoch: a line for the mean over the seeds, a band from least to greatest."""
+    """Loss and accuracy after each tested epoch: the line is the mean over the seeds, the band goes from min to max."""
     figure = Figure(figsize=(11, 4), layout="constrained")
     loss_axes, accuracy_axes = figure.subplots(1, 2)
     for axes, key, factor in ((loss_axes, "loss", 1), (accuracy_axes, "accuracy", 100)):
@@ -92,11 +92,11 @@ def _draw_curves(comparison):
             for part, style in (("test", "o-"), ("train", "--")):
                 values = [[factor * epoch[part][key] for epoch in epochs] for epochs in runs]
                 by_epoch = list(zip(*values, strict=True))
-                passes = [epoch["epoch"] for epoch in runs[0]]
+                numbers = [epoch["epoch"] for epoch in runs[0]]
                 color, label = FRAMEWORK_COLORS[framework], f"{TITLES[framework]}, {part}"
-                means = [sum(some) / len(some) for some in by_epoch]
-                axes.plot(passes, means, style, color=color, ms=4, lw=1.5, label=label)
-                axes.fill_between(passes, list(map(min, by_epoch)), list(map(max, by_epoch)), color=color, alpha=0.15)
+                means = [sum(over_seeds) / len(over_seeds) for over_seeds in by_epoch]
+                axes.plot(numbers, means, style, color=color, ms=4, lw=1.5, label=label)
+                axes.fill_between(numbers, list(map(min, by_epoch)), list(map(max, by_epoch)), color=color, alpha=0.15)
         axes.set(xlabel="epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
@@ -107,7 +107,7 @@ def _draw_curves(comparison):
 
 
 def _draw_race(comparison):
-    """Test accuracy over the time of training: a line a run."""
+    """Test accuracy over training time, a line for each run."""
     figure = Figure(figsize=(11, 3.4), layout="constrained")
     axes = figure.subplots()
     for run in comparison.runs:
@@ -118,7 +118,7 @@ def _draw_race(comparison):
             minutes, accuracies, "o-", color=FRAMEWORK_COLORS[run["framework"]], ms=4, lw=1.2, alpha=0.8, label=label
         )
     axes.axhline(100 * comparison.target, color="black", lw=1, ls=":", label=f"{comparison.target:.0%}")
-    axes.set(title="Test accuracy over time", xlabel="minutes of training", ylabel="%", xlim=(0, None))
+    axes.set(title="Test accuracy over time", xlabel="training time, minutes", ylabel="%", xlim=(0, None))
     axes.grid(alpha=0.3)
     axes.legend(fontsize=9, frameon=False)
-    return pages.to_svg(figure, "Test accuracy of each run over its minutes of training")
+    return pages.to_svg(figure, "Test accuracy of each run over its training time in minutes")

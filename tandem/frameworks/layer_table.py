@@ -1,4 +1,4 @@
-"""The layers of a built network, and what each computes and holds: the same rows for every framework."""
+"""The table of a built network's layers: output shape, parameters and MACs, the same rows for every framework."""
 
 import math
 
@@ -8,17 +8,18 @@ import numpy as np
 
 
 def describe(engine, image_size):
-    """The layers of a built network that compute or hold parameters, in the order in which they compute.
+    """The layers of a built network that compute or hold parameters, in the order of computation.
 
     Args:
         engine: of either framework.
         image_size: height and width in pixels.
 
     Returns:
-        A list of dicts: `name`; `shape` of the output of one image, channel first; `parameters`, how many numbers are
-        trained, and `statistics`, how many others it keeps; `macs` of convolutions and products with its
-        weights, for one image. Containers are left out unless they hold parameters of their own. What a layer that is
-        applied again (name#2) holds is counted once. Parameters outside of any layer that was applied come last.
+        A list of dicts: `name`; `shape`, of the output for one image, with channels first; `parameters` and
+        `statistics`, how many numbers are trained and how many are not; `macs`, the MACs of its convolution or matrix
+        product for one image. Containers are left out unless they hold parameters of their own. If a layer is applied
+        again (name#2), its parameters are counted once. Parameters of the network itself or of layers that were
+        not applied come last.
     """
     images = np.zeros((1, 3, image_size, image_size), np.uint8)
     trace = engine.trace_evaluation(Batch(images, np.zeros(1, np.int64)))
@@ -60,7 +61,7 @@ def _count(arrays, layer):
 
 
 def _macs(weight, output):
-    """Those of a kernel [out, in / groups, H, W], applied at each place of the output [C, H, W]; or of [in, out]."""
+    """MACs of a kernel [out, in / groups, H, W] at each pixel of the `output` [C, H, W], or of a matrix [in, out]."""
     if len(weight) == 4:
         return math.prod(weight) * math.prod(output[1:])
     return math.prod(weight) * math.prod(output[:-1]) if len(weight) == 2 else 0

@@ -1,4 +1,4 @@
-"""A process for each framework, working side by side: they never share one, and files carry their tensors."""
+"""A process for each framework, side by side. Frameworks never share a process; files carry their tensors."""
 
 import contextlib
 import json
@@ -16,7 +16,7 @@ from tandem.frameworks.base import FRAMEWORKS
 
 
 class WorkerStopped(Exception):
-    """A worker raised or died in the middle of step `step`; `what` says how."""
+    """A worker raised or died in step `step`; `what` says how."""
 
     def __init__(self, framework, step, what):
         super().__init__(what)
@@ -26,15 +26,15 @@ class WorkerStopped(Exception):
 
 
 class Workers:
-    """Processes that answer commands, one a framework, for as long as the `with` lasts.
+    """A context with one process for each framework, which answers commands.
 
     Args:
-        module: what they run, by name; its arguments are a framework and `folder`.
+        module: the name of the module that they run; its arguments are a framework and `folder`.
         pythons: by framework, the Python interpreter to run it with; by default this one.
 
     Attributes:
         folder: the temporary folder through which they pass tensors.
-        step: the step that they are at; None until both have built their network.
+        step: the current step; None until both have built their network.
 
     Raises:
         UserError: an interpreter cannot be started.
@@ -55,7 +55,7 @@ class Workers:
     def __exit__(self, *exception):
         for process in self.processes.values():
             process.kill()
-            with contextlib.suppress(BrokenPipeError):  # what a dead one has not read
+            with contextlib.suppress(BrokenPipeError):  # of commands that a dead one has not read
                 process.stdin.close()
         self._stack.close()
 
@@ -71,36 +71,36 @@ class Workers:
                 raise UserError(f"--python-{framework} {python}: {error.strerror}; name a Python") from error
 
     def ask(self, command, by_framework=None, **arguments):
-        """Have both do `command` at once, and wait for their answers: see `send` and `receive`."""
+        """Have both run `command` at the same time, and wait for their answers: see `send` and `receive`."""
         self.send(command, by_framework, **arguments)
         return self.receive()
 
     def send(self, command, by_framework=None, **arguments):
-        """Have both begin `command`. `by_framework`: arguments that differ."""
+        """Have both start `command`. `by_framework`: arguments that differ, name to framework to value."""
         for framework, process in self.processes.items():
             own = {name: values.get(framework) for name, values in (by_framework or {}).items()}
-            with contextlib.suppress(BrokenPipeError):  # it died, as reading its answer will tell
+            with contextlib.suppress(BrokenPipeError):  # it died; `receive` reports it
                 print(json.dumps([command, {**arguments, **own}]), file=process.stdin, flush=True)
 
     def receive(self):
         """Their answers to the last command, by framework.
 
         Raises:
-            UserError: one refused, or could not build its network.
-            WorkerStopped: one raised or died later.
+            UserError: one raised a UserError, or could not build its network.
+            WorkerStopped: one raised anything else or died, later.
         """
         replies = {framework: self._reply(framework) for framework in self.processes}
         for framework, reply in replies.items():
-            if "refused" in reply or ("raised" in reply and self.step is None):
-                raise UserError(f"{framework}: {reply.get('refused') or reply['raised']}")
+            if "user_error" in reply or ("raised" in reply and self.step is None):
+                raise UserError(f"{framework}: {reply.get('user_error') or reply['raised']}")
             if "raised" in reply:
                 raise WorkerStopped(framework, self.step, reply["raised"])
         return {framework: reply["answer"] for framework, reply in replies.items()}
 
     def read(self, what):
-        """The arrays that each has written, by framework and name, in the order in which they were computed.
+        """The arrays that each has written, by framework and name, in the order of computation.
 
-        They are good until the next command that writes them: see `tandem.core.files.read`.
+        They are valid until the next command that writes them: see `tandem.core.files.read_arrays`.
         """
         return {framework: files.read_arrays(self.folder / f"{framework}-{what}") for framework in FRAMEWORKS}
 

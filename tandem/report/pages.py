@@ -1,4 +1,4 @@
-"""Pages for the browser: one file each, without scripts, that needs nothing else."""
+"""Self-contained HTML pages, without scripts."""
 
 import io
 from pathlib import Path
@@ -7,7 +7,7 @@ import jinja2
 
 
 def render(template, **values):
-    """The page that `template` (a file of templates/) makes of `values`. What is text in them is escaped."""
+    """Render `template`, a file of templates/, with `values`; text in them is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -20,12 +20,12 @@ def render(template, **values):
 
 
 def number(error):
-    """An error, short; None stands for what is no number."""
+    """An error as short text. None, which stands for infinity and NaN, is "-"."""
     return "-" if error is None else "0" if error == 0 else f"{error:.1e}"
 
 
 def to_svg(figure, title):
-    """A matplotlib figure as an <svg> element; `title` is what a screen reader says."""
+    """A matplotlib figure as an <svg> element; `title` is for screen readers."""
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata={"Date": None, "Title": title})
     return text.getvalue()[text.getvalue().index("<svg") :]

@@ -1,4 +1,4 @@
-"""Pictures of images, mistakes, filters and activations, as matplotlib's figures; `save` writes them."""
+"""Pictures of images, mistakes, filters and activations, as matplotlib figures; `save` writes them."""
 
 import io
 import math
@@ -12,40 +12,40 @@ from matplotlib import font_manager
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-# Names of classes may be Chinese, and matplotlib's own font is not; where there is no other, boxes must do.
+# Class names may be Chinese, which matplotlib's own font lacks. Without another font they are drawn as boxes.
 _CHINESE = ("CJK SC", "CJK JP", "PingFang", "Microsoft YaHei", "SimHei")
-_there = sorted(font_manager.get_font_names())
-_fonts = [font for part in _CHINESE for font in _there if part in font][:1]
+_installed = sorted(font_manager.get_font_names())
+_fonts = [font for part in _CHINESE for font in _installed if part in font][:1]
 matplotlib.rcParams["font.family"] = ["DejaVu Sans", *_fonts]
 
 
 def save(figure, path):
-    """Write `figure` to the PNG `path`, whole or not at all.
+    """Write `figure` to the PNG `path` atomically.
 
     Raises:
         UserError: it cannot be written.
     """
     content = io.BytesIO()
-    with warnings.catch_warnings(action="ignore", category=UserWarning):  # of a character that no font has
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # a character that no font has
         figure.savefig(content, dpi=120, format="png")
     files.write_file(path, content.getvalue())
 
 
 def confusion_matrix(matrix, class_names, title):
-    """A confusion matrix, int [true class, predicted class]; the colours are parts of the true class."""
+    """Draw a confusion matrix, int [true class, predicted class]; the colours are fractions of the true class."""
     from sklearn.metrics import ConfusionMatrixDisplay
 
     count = len(class_names)
     side = min(max(4.5, 0.6 * count + 2), 20)
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
-    parts = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    display = ConfusionMatrixDisplay(parts, display_labels=[plain(name) for name in class_names])
+    fractions = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    display = ConfusionMatrixDisplay(fractions, display_labels=[plain(name) for name in class_names])
     size = max(3, min(9, 300 / count))
     display.plot(
         ax=axes, cmap="Blues", colorbar=False, include_values=count <= 40, im_kw={"vmin": 0, "vmax": 1}, text_kw={}
     )
-    if display.text_ is not None:  # counts say more than parts
+    if display.text_ is not None:  # show counts in place of the fractions
         for text, number in zip(display.text_.flat, matrix.flat, strict=True):
             text.set(text=f"{number:,}" if number else "", fontsize=size)
     axes.set(title=plain(title), xlabel="predicted", ylabel="true")
@@ -58,7 +58,7 @@ def confusion_matrix(matrix, class_names, title):
 
 
 def image_grid(images, captions, columns, title="", rows=()):
-    """Images, uint8 [N, 3, H, W], with a caption above each, row by row; `rows` are names of the rows."""
+    """Draw images, uint8 [N, 3, H, W], row by row, with a caption above each; `rows` are the names of the rows."""
     count = math.ceil(len(images) / columns)
     figure = Figure(figsize=(1.35 * columns + 0.4, 1.6 * count + 0.4), layout="constrained")
     grid = figure.subplots(count, columns, squeeze=False)
@@ -74,13 +74,13 @@ def image_grid(images, captions, columns, title="", rows=()):
 
 
 def activations(activation, image, title):
-    """A layer's `activation` beside its `image`, uint8 [3, H, W]: [C, H, W] as a tile a channel, [C] as bars."""
+    """Draw an `activation` beside its `image`, uint8 [3, H, W]: [C, H, W] as a tile for each channel, [C] as bars."""
     vector = activation.ndim == 1
     drawn = None if vector else tiles(activation.astype(float), math.nan)
     figure = Figure(figsize=(10, 3 if vector else 7 * drawn.shape[0] / drawn.shape[1] + 0.5), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, 4))
     left.imshow(image.transpose(1, 2, 0), interpolation="nearest")
-    left.set_title("what it sees", fontsize=9)
+    left.set_title("input", fontsize=9)
     left.set_axis_off()
     if vector:
         right.bar(range(len(activation)), activation.astype(float), width=0.9, color="0.3")
@@ -95,9 +95,9 @@ def activations(activation, image, title):
 
 
 def filters(weight, title):
-    """The kernels of a convolution on an image's colours, [out, 3, H, W], one a tile; grey is 0.
+    """Draw the filters of a convolution, [out, in, H, W], as a tile each: in colour if `in` is 3; middle grey is 0.
 
-    Of any other number of channels: their mean.
+    For any other number of input channels, draw the mean over them.
     """
     if weight.shape[1] != 3:
         weight = np.repeat(weight.mean(axis=1, keepdims=True), 3, axis=1)
@@ -111,9 +111,9 @@ def filters(weight, title):
 
 
 def tiles(planes, gap):
-    """Planes [N, H, W, ...] in rows, as near a square as fills them, with a line of `gap` between.
+    """Arrange planes [N, H, W, ...] in a nearly square grid, in full rows if possible, with lines of `gap` between.
 
-    Small ones are enlarged, to leave more to be seen than the gaps.
+    Small planes are enlarged, so that the lines do not dominate.
     """
     count, height, width = planes.shape[:3]
     root = math.ceil(math.sqrt(count))
@@ -128,5 +128,5 @@ def tiles(planes, gap):
 
 
 def plain(text):
-    """Where matplotlib would see a formula, there is a name."""
+    """Escape `text`, in which matplotlib would take $ for a formula."""
     return text.replace("$", r"\$")

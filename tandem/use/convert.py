@@ -1,6 +1,6 @@
 """Conversion between a Tandem checkpoint, Paddle's .pdparams and Keras' .keras of the same network.
 
-The checkpoint and the .pdparams are read with NumPy alone. What needs a framework runs in a process of its own.
+A checkpoint and a .pdparams are read with NumPy only. What needs a framework runs in a process of its own.
 """
 
 import contextlib
@@ -30,28 +30,28 @@ FRAMEWORKS = {".pdparams": "paddle", ".keras": "tensorflow"}
 """The framework that each format belongs to; a checkpoint (.safetensors) belongs to neither."""
 
 NAME_TABLE = "StructuredToParameterName@@"
-"""An entry that paddle.save adds to a state_dict: its own numbered names of the tensors."""
+"""An entry that paddle.save adds to a state_dict: Paddle's internal names of the tensors."""
 
 ROUNDING = {"float64": 1e-9, "float32": 1e-4, "bfloat16": 0.1, "float16": 0.1}
-"""How far logits may differ, relative to the largest, by what a .keras computes in. Its weights stay exact."""
+"""How much logits may differ, relative to the largest, by the precision a .keras computes in. Weights stay exact."""
 
 
 def convert(source, target, config=None, num_classes=None, force=False, warn=print):
-    """Write the network in `source` to `target`, in the format that its extension names; return what was written.
+    """Write the network in `source` to `target`, in the format of its extension; return what was written.
 
     Args:
         source: a checkpoint (.safetensors), a run folder (its newest whole checkpoint), a .pdparams or a .keras.
         target: a .safetensors, .pdparams or .keras, of another format than `source`.
-        config: the YAML file that names the network, where `source` is no checkpoint, which holds its own.
+        config: the YAML file that names the network; needed unless `source` is a checkpoint, which holds its own.
         num_classes: length of the logits; by default, as many as the config's data has classes.
-        force: whether a `target` that is there may be replaced.
-        warn: is told of damaged checkpoints that were passed over.
+        force: whether an existing `target` may be replaced.
+        warn: called with a line for each damaged checkpoint that is skipped.
 
     Returns:
-        A line for people; and, of a .keras that Keras alone cannot load, the line that loads it.
+        A line of text for the user, and for a .keras that Keras alone cannot load, a line that says how to load it.
 
     Raises:
-        UserError: for any bad input; `target` is then as it was before.
+        UserError: for any bad input; `target` is then unchanged.
     """
     source, target = Path(source), Path(target)
     source_format, target_format = _formats(source, target)
@@ -64,7 +64,7 @@ def convert(source, target, config=None, num_classes=None, force=False, warn=pri
         source, weights, settings, num_classes = _read_checkpoint(source, warn)
     else:
         if config is None:
-            raise UserError(f"{source}: does not say which network it is of; add --config FILE, which names it")
+            raise UserError(f"{source}: does not say which network it is from; add --config FILE, which names it")
         settings = load_config(config)
         weights = _read_pdparams(source) if source_format == ".pdparams" else None
         num_classes = num_classes or count_classes(settings)
@@ -96,7 +96,7 @@ def convert(source, target, config=None, num_classes=None, force=False, warn=pri
 
 
 def _modules_of_keras(path):
-    """The modules that define the registered classes in a .keras. Keras imports none of them, only itself."""
+    """The modules, other than Keras', that define the registered classes in a .keras. Keras does not import them."""
     found = set()
 
     def walk(node):
@@ -118,25 +118,25 @@ def _formats(source, target):
     for path in (source, target):
         suffix = ".safetensors" if path == source and path.is_dir() else path.suffix.lower()
         if suffix not in (".safetensors", *FRAMEWORKS):
-            raise UserError(f"{path}: not a format known here; use .safetensors, .pdparams or .keras")
+            raise UserError(f"{path}: unknown format; use .safetensors, .pdparams or .keras")
         found.append(suffix)
     if found[0] == found[1]:
-        raise UserError(f"{target}: of the same format as {source}; copy the file")
+        raise UserError(f"{target}: is of the same format as {source}; copy the file")
     if not source.exists():
         raise UserError(f"{source}: no such file; check the path")
     return found
 
 
 def _check_target(target, force):
-    """Refuse, before any work is done, what could not be written at its end."""
+    """Check, before any work is done, that `target` can be written."""
     if target.is_dir():
         raise UserError(f"{target}: is a folder; name a file")
     if target.exists() and not force:
-        raise UserError(f"{target}: is there already; name another, or replace it with --force")
+        raise UserError(f"{target}: already exists; name another, or replace it with --force")
     if not target.absolute().parent.is_dir():
         raise UserError(f"{target.parent}: no such folder; make it, or name another")
     if not os.access(target.absolute().parent, os.W_OK):
-        raise UserError(f"{target}: cannot be written; name a file in a folder that can")
+        raise UserError(f"{target}: cannot be written; name a file in another folder")
 
 
 def _read_checkpoint(source, warn):
@@ -145,7 +145,7 @@ def _read_checkpoint(source, warn):
         try:
             source, arrays, metadata = checkpoint.newest(source / "checkpoints", warn)
         except UserError:
-            raise UserError(f"{source}: no run folder, or none with a whole checkpoint; name one or a file") from None
+            raise UserError(f"{source}: not a run folder with a whole checkpoint; name one, or a file") from None
     else:
         arrays, metadata = checkpoint.read(source)
     weights = {name: array for name, array in arrays.items() if "/" not in name}
@@ -153,7 +153,7 @@ def _read_checkpoint(source, warn):
 
 
 class _Unpickler(data_utils.ArrayUnpickler):
-    """Admits arrays, also in the form that pickle's protocol 2 gives their bytes: as text in Latin-1."""
+    """Loads arrays only, also with their bytes as Latin-1 text, as pickle's protocol 2 writes them."""
 
     allowed = {  # noqa: RUF012 - a constant
         **data_utils.ArrayUnpickler.allowed,
@@ -164,7 +164,7 @@ class _Unpickler(data_utils.ArrayUnpickler):
 def _read_pdparams(source):
     """Weights and statistics by canonical name.
 
-    Not by paddle.load, which unpickles whatever a file asks for (paddle/framework/io.py): that may run any program.
+    paddle.load is not used: it unpickles whatever a file asks for (paddle/framework/io.py), which may run any program.
     """
     try:
         with source.open("rb") as file:
@@ -186,11 +186,11 @@ _HOW_TO_SAVE = "write it with paddle.save(model.state_dict(), ...)"
 
 
 def _precision(weights, source):
-    """float32 or float64: what all of `weights` are in. Nothing is rounded here."""
+    """The precision of all `weights`, float32 or float64. Nothing is rounded here."""
     for name, array in weights.items():
         if array.dtype not in (np.float32, np.float64):
             raise UserError(
-                f"{source}: {name} is in {array.dtype}, and weights are in float32 or float64; {_HOW_TO_CAST}"
+                f"{source}: {name} is in {array.dtype}, but weights must be in float32 or float64; {_HOW_TO_CAST}"
             )
     found = {str(array.dtype) for array in weights.values()}
     if len(found) != 1:
@@ -209,9 +209,9 @@ def count_classes(settings):
 
 
 def _for_resuming(settings, framework):
-    """The arrays and the metadata that a checkpoint holds besides weights, of a run that has not taken a step.
+    """The arrays and the metadata that a checkpoint holds besides weights, for a run before its first step.
 
-    The scripts compare them with the config's data when they resume.
+    A resumed run compares them with its own data.
     """
     data = load_dataset(settings.data, settings.seed)
     mean, std = normalization(data.train.images, settings.data.normalization)
@@ -247,15 +247,15 @@ def _in_process(framework, function, *arguments):
 
 
 def _new_engine(framework, precision, settings, num_classes):
-    """Tandem's engine, with any weights, and without averages of them."""
+    """Tandem's engine with arbitrary weights and without an EMA."""
     module = load_engine(framework)
-    # A network trained in 16 bits keeps float32 weights, and Paddle on a CPU knows no other precision.
+    # A network trained in 16 bits has float32 weights, and Paddle on a CPU does not support 16 bits.
     settings = settings.without_ema().model_copy(update={"precision": precision, "device": "cpu"})
     return module.Engine(settings, num_classes, np.zeros((3, 1, 1)), np.ones((3, 1, 1)))
 
 
 def _with_velocities(engine, weights, origin):
-    """`weights` with velocities of zero, as a run that begins has them; names and shapes are checked."""
+    """`weights` with zero velocities, as at the start of a run; names and shapes are checked."""
     precision = _precision(weights, origin)
     names = [name for name in engine.shapes if name.startswith("velocity/")]
     whole = weights | {name: np.zeros(engine.shapes[name], precision) for name in names}
@@ -269,7 +269,7 @@ def _check_weights(framework, source, weights, *network):
 
 
 def _read_keras(source, settings, num_classes):
-    """The weights in a .keras with velocities; their names and shapes, and what it computes, are the network's."""
+    """The weights of a .keras, with velocities. Checks that names, shapes and outputs are the network's."""
     size = settings.data.image_size
     images = np.random.default_rng(0).normal(size=(2, size, size, 3))
     with _reading_keras(source):
@@ -279,11 +279,11 @@ def _read_keras(source, settings, num_classes):
 
     own = engine.model
     with _reading_keras(source):
-        # Safe mode: Keras' own classes and those registered, and no Python code that a file brings along.
+        # Safe mode allows Keras' own classes and registered ones, but no Python code in the file.
         engine.model = tf.keras.models.load_model(source, compile=False, safe_mode=True)
-    # Keras' own Dropout keeps its generator's state beside the weights.
-    besides = re.compile("velocity/|.*seed_generator_state$")
-    weights = {name: array for name, array in engine.state().items() if not besides.match(name)}
+    # Keras' own Dropout has the state of its random generator among the variables.
+    other = re.compile("velocity/|.*seed_generator_state$")
+    weights = {name: array for name, array in engine.state().items() if not other.match(name)}
     weights = _with_velocities(engine, weights, source)
     with _reading_keras(source):
         found = engine.model(images, training=False).numpy().astype(precision)
@@ -292,12 +292,12 @@ def _read_keras(source, settings, num_classes):
     engine.model = own
     engine.load_state(weights, str(source))
     logits = own(images, training=False)
-    outputs = logits.numpy(), tf.nn.softmax(logits).numpy()  # many a Keras model ends with softmax
+    outputs = logits.numpy(), tf.nn.softmax(logits).numpy()  # many Keras models end with softmax
     tolerance = max(ROUNDING[name] for name in computed_in)
     if not any(found.shape == output.shape and _close(found, output, tolerance) for output in outputs):
         raise UserError(
             f"{source}: its names and shapes fit, but it computes something else than the configured network; see "
-            "docs/differences.md, for example for Flatten (rows, columns, channels in Keras), padding and epsilon"
+            "docs/differences.md, for example on Flatten (rows, columns, channels in Keras), padding and epsilon"
         )
     return weights
 
@@ -314,14 +314,14 @@ def _reading_keras(source):
 
 
 def _close(a, b, tolerance):
-    """Within rounding: they are the same operations, or ones that mean the same."""
+    """Whether `a` equals `b` within `tolerance`, relative to the largest entry of `b`."""
     return np.allclose(a, b, rtol=0, atol=tolerance * np.abs(b).max(), equal_nan=True)
 
 
 def _precision_of_keras(source):
-    """float64 where a .keras holds it, else float32.
+    """float64 if a .keras holds it, otherwise float32.
 
-    A model loads in the precision that is set, whatever it was saved in, if its layers are made by a class of its own.
+    A model whose layers are made by a class of its own loads in the precision that is set, not in the saved one.
     """
     import h5py
 
@@ -332,10 +332,10 @@ def _precision_of_keras(source):
 
 
 def _write(framework, source, weights, target, *network):
-    """Write `weights` to `target` in the format of `framework`, whole or not at all."""
+    """Write `weights` to `target` in the format of `framework`, atomically."""
     engine = _new_engine(framework, _precision(weights, source), *network)
     engine.load_state(_with_velocities(engine, weights, source), str(source))
-    temporary = target.with_name(f"{files.UNFINISHED}{target.name}")  # Keras asks for its own extension
+    temporary = target.with_name(f"{files.UNFINISHED}{target.name}")  # keeps the extension, which Keras requires
     try:
         if framework == "paddle":
             import paddle
@@ -347,6 +347,6 @@ def _write(framework, source, weights, target, *network):
             os.fsync(file.fileno())
         os.replace(temporary, target)
     except OSError as error:
-        raise UserError(f"{target}: cannot be written ({error.strerror or error}); it is as it was") from error
+        raise UserError(f"{target}: cannot be written ({error.strerror or error}); it is unchanged") from error
     finally:
         temporary.unlink(missing_ok=True)

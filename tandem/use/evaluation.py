@@ -1,4 +1,4 @@
-"""What a checkpoint is worth: figures on its test set, a table of the classes, the confusion matrix, its mistakes."""
+"""The evaluation of a checkpoint: figures on the test set, a table of the classes, confusion matrix and mistakes."""
 
 import json
 from datetime import UTC, datetime
@@ -14,12 +14,12 @@ from scipy.special import logsumexp, softmax
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 SHOWN = 25
-"""How many of the most confidently wrong images are drawn."""
+"""How many of the most confident mistakes are drawn."""
 
-MISTAKES = "Most confidently wrong: what it says, and what it is"
+MISTAKES = "The most confident mistakes: predicted and true class"
 
 WIDEST = 20
-"""The most classes whose confusion matrix a terminal has room for."""
+"""The largest number of classes whose confusion matrix fits in a terminal."""
 
 
 def evaluate(classifier, split, flip=False, report=lambda done: None):
@@ -28,25 +28,25 @@ def evaluate(classifier, split, flip=False, report=lambda done: None):
     Args:
         classifier: a `tandem.use.inference.Classifier`.
         split: a `data_utils.Split`.
-        flip: go by the mean of the logits of each image and of its mirror image.
-        report: is told how many images are done; with `flip` each counts twice.
+        flip: whether to use test-time augmentation: the mean of the logits of each image and its horizontal flip.
+        report: called with how many images are done; with `flip`, each counts twice.
 
     Returns:
-        A dict: what was evaluated, and whether `averaged` and with `flip`; `images`; `accuracy`, `top5` and `loss`,
-        which mean what they do in training (with label smoothing, where it is configured); `recorded`, the same as
-        training recorded it, or None; `classes`, for each `name`, `precision`, `recall`, `f1` and `support`;
-        `confusion`, a list a true class; `wrong`, the mistakes, the most confident first: `index` in the test set,
-        `true`, `predicted` and its `probability`.
+        A dict: what was evaluated, whether by its `ema` and with `flip`; `images`; `accuracy`, `top5` and `loss` as in
+        training (with label smoothing, if configured); `recorded`, these as training recorded them, or None; `classes`,
+        for each its `name`, `precision`, `recall`, `f1` and `support`; `confusion`, a list for each true class;
+        `wrong`, the mistakes, the most confident first: `index` in the test set, `true`, `predicted` and the
+        `probability` of the latter.
     """
     names, smoothing = classifier.class_names, classifier.settings.label_smoothing
     logits, labels = classifier.logits(split.images, report), split.labels
     if flip:
-        mirrored = classifier.logits(split.images[..., ::-1], lambda done: report(len(labels) + done))
-        logits = (logits + mirrored) / 2
+        flipped = classifier.logits(split.images[..., ::-1], lambda done: report(len(labels) + done))
+        logits = (logits + flipped) / 2
     predicted = logits.argmax(axis=1)
     right = logits[np.arange(len(labels)), labels]
     losses = logsumexp(logits, axis=1) - (1 - smoothing) * right - smoothing * logits.mean(axis=1)
-    # Of equal logits the first wins, as in the engines.
+    # Of equal logits the first one wins, as in the engines.
     beaten = (right[:, None] > logits) | ((right[:, None] == logits) & (labels[:, None] <= np.arange(len(names))))
     probability = softmax(logits, axis=1).max(axis=1)
 
@@ -58,11 +58,11 @@ def evaluate(classifier, split, flip=False, report=lambda done: None):
     ]
     mistakes = np.flatnonzero(predicted != labels)
     mistakes = mistakes[np.argsort(-probability[mistakes], kind="stable")]
-    tested = "test" + "_ema" * classifier.averaged + "_flip" * flip  # see recorder.TESTED
+    tested = "test" + "_ema" * classifier.ema + "_flip" * flip  # see recorder.TESTED
     return {
         "checkpoint": str(classifier.path),
         "framework": str(classifier.framework),
-        "averaged": classifier.averaged,
+        "ema": classifier.ema,
         "flip": flip,
         "device": classifier.engine.record,
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -86,12 +86,12 @@ def evaluate(classifier, split, flip=False, report=lambda done: None):
 
 
 def save(found, images, folder):
-    """Write `evaluation.json`, `confusion.png` and `wrong.png` of `found`, each whole or not at all.
+    """Write `evaluation.json`, `confusion.png` and `wrong.png` of `found`, each atomically.
 
     Args:
-        found: what `evaluate` gave.
+        found: the result of `evaluate`.
         images: those of the split.
-        folder: where to; it is made.
+        folder: where to write; it is created.
 
     Returns:
         The paths.
@@ -102,13 +102,13 @@ def save(found, images, folder):
     folder = Path(folder)
     files.write_file(folder / "evaluation.json", (json.dumps(found, indent=2) + "\n").encode())
     names = [entry["name"] for entry in found["classes"]]
-    title = f"{found['accuracy']:.2%} of {found['images']:,} images right"
+    title = f"Accuracy {found['accuracy']:.2%} on {found['images']:,} images"
     pictures.save(pictures.confusion_matrix(np.array(found["confusion"]), names, title), folder / "confusion.png")
     worst = found["wrong"][:SHOWN]
     if not worst:
-        (folder / "wrong.png").unlink(missing_ok=True)  # it would be of an evaluation before
+        (folder / "wrong.png").unlink(missing_ok=True)  # one from an earlier evaluation
         return [folder / "evaluation.json", folder / "confusion.png"]
-    captions = [f"{entry['predicted']} {entry['probability']:.1%}\nis {entry['true']}" for entry in worst]
+    captions = [f"{entry['predicted']} {entry['probability']:.1%}\ntrue: {entry['true']}" for entry in worst]
     shown = images[[entry["index"] for entry in worst]]
     pictures.save(pictures.image_grid(shown, captions, 5, MISTAKES), folder / "wrong.png")
     return [folder / name for name in ("evaluation.json", "confusion.png", "wrong.png")]
@@ -116,9 +116,9 @@ def save(found, images, folder):
 
 def summary(found):
     """The figures, as lines of text."""
-    mirrored = ", each with its mirror image" if found["flip"] else ""
+    tta = " with horizontal flip TTA" if found["flip"] else ""
     lines = [
-        f"{found['images']:,} test images{mirrored}, in {found['framework']}: accuracy {found['accuracy']:.2%}, "
+        f"{found['images']:,} test images{tta}, in {found['framework']}: accuracy {found['accuracy']:.2%}, "
         f"top-5 {found['top5']:.2%}, loss {found['loss']:.4f}"
     ]
     if found["recorded"]:
@@ -149,7 +149,7 @@ def class_table(found):
 
 
 def confusion_table(found):
-    """A rich Table of the confusion matrix: a row a true class; or None, where there are too many for a terminal."""
+    """A rich Table of the confusion matrix, a row for each true class; None if there are more classes than `WIDEST`."""
     names = [entry["name"] for entry in found["classes"]]
     if len(names) > WIDEST:
         return None

@@ -1,7 +1,7 @@
-"""A checkpoint's network for use elsewhere: as ONNX, as TensorFlow's SavedModel or as Paddle's inference model.
+"""Export of a checkpoint's network as ONNX, as TensorFlow's SavedModel or as Paddle's inference model.
 
-Its preprocessing is inside: `images`, uint8 [batch, 3, H, W] from 0 to 255, give `logits`, float32 [batch, classes], in
-evaluation mode. What was written is run and compared with the engine before it gets its name.
+The model includes the normalisation: `images`, uint8 [batch, 3, H, W] from 0 to 255, give `logits`, float32 [batch,
+classes], in evaluation mode. It is run and compared with the engine before it replaces an older file.
 """
 
 import json
@@ -22,49 +22,49 @@ FRAMEWORK_OF = {"onnx": None, "saved_model": "tensorflow", "paddle": "paddle"}
 """The framework that each format belongs to; ONNX belongs to neither."""
 
 CONVERTERS = {"paddle": "paddle2onnx", "tensorflow": "tf2onnx"}
-"""The package that makes ONNX of each framework's network."""
+"""The package that converts each framework's network to ONNX."""
 
 OPSET = 17
-"""The version of ONNX's operators: one that both converters write."""
+"""The ONNX opset, one that both converters support."""
 
 ABOUT = "tandem.json"
-"""The file beside a SavedModel or a Paddle model that says what ONNX keeps in its metadata."""
+"""The file in a SavedModel's or Paddle model's folder with what an .onnx has as metadata."""
 
 TOLERANCE = 1e-5
-"""How far logits may be from the engine's, relative to the largest."""
+"""The largest error of logits against the engine's, relative to the largest logit."""
 
 BATCHES = (1, 4)
-"""The sizes of the batches that they are compared on."""
+"""The sizes of the batches on which they are compared."""
 
 
-def export(source, kind, framework=None, overrides=(), averaged=False, target=None, force=False, warn=print):
-    """Write the network of a checkpoint as a model that needs no Tandem; check it; return (path, error).
+def export(source, kind, framework=None, overrides=(), ema=False, target=None, force=False, warn=print):
+    """Write the network of a checkpoint as a model that works without Tandem; check it; return (path, error).
 
-    It computes in float32 on a CPU, whatever it was trained in and on.
+    It computes in float32, whatever the checkpoint was trained in. It is written and checked on a CPU.
 
     Args:
-        source, framework, overrides, averaged, warn: see `tandem.use.inference.Classifier`.
+        source, framework, overrides, ema, warn: see `tandem.use.inference.Classifier`.
         kind: "onnx", "saved_model" or "paddle".
         target: an .onnx file, or for the others a folder. Default: exported/NAME.onnx, or exported/NAME-KIND.
-        force: whether a `target` that is there may be replaced: a file, or a folder that this function wrote.
+        force: whether an existing `target` may be replaced: a file, or a folder that this function wrote.
 
     Returns:
         The path, and the largest error of a logit relative to the largest logit.
 
     Raises:
-        UserError: for any bad input, or if the model does not compute what the engine does; `target` is as it was.
+        UserError: for any bad input, or if the model does not compute what the engine does; `target` is unchanged.
     """
     if kind not in FRAMEWORK_OF:
-        raise UserError(f"--format {kind}: not a format known here; use {', '.join(FRAMEWORK_OF)}")
+        raise UserError(f"--format {kind}: unknown format; use {', '.join(FRAMEWORK_OF)}")
     own = FRAMEWORK_OF[kind]
     if own and framework not in (None, own):
-        raise UserError(f"--framework {framework}: --format {kind} is of {own}; leave out --framework")
+        raise UserError(f"--framework {framework}: --format {kind} is {own}'s; leave out --framework")
     fixed = ("precision=float32", "device=cpu")
     for override in overrides or ():
         if override.partition("=")[0] in ("precision", "device"):
-            raise UserError(f"-o {override}: what is exported computes with {' and '.join(fixed)}; leave it out")
+            raise UserError(f"-o {override}: export always uses {' and '.join(fixed)}; leave it out")
     settings = [*(overrides or ()), *fixed]
-    classifier = inference.Classifier(source, framework or own, settings, averaged, warn)
+    classifier = inference.Classifier(source, framework or own, settings, ema, warn)
     if kind == "onnx":
         inference.require("--format onnx", CONVERTERS[classifier.framework], "onnx", "onnxruntime")
     ending = ".onnx" if kind == "onnx" else f"-{kind}"
@@ -83,14 +83,14 @@ def export(source, kind, framework=None, overrides=(), averaged=False, target=No
             error = np.abs(found - expected).max() / np.abs(expected).max()
             if not error <= TOLERANCE:  # NaN, too
                 raise UserError(
-                    f"{classifier.path}: the {kind} written of it differs from {classifier.framework} by {error:.1e} "
+                    f"{classifier.path}: the exported {kind} differs from {classifier.framework} by {error:.1e} "
                     f"of the largest logit, and {TOLERANCE:.0e} is allowed; nothing is kept"
                 )
             _put(model, target)
     except UserError:
         raise
     except OSError as error:
-        raise UserError(f"{target}: cannot be written ({error.strerror or error}); it is as it was") from error
+        raise UserError(f"{target}: cannot be written ({error.strerror or error}); it is unchanged") from error
     except Exception as error:  # a converter may raise almost anything
         reason = textwrap.shorten(f"{type(error).__name__}: {error}", 200)
         raise UserError(f"{classifier.path}: cannot be written as {kind} ({reason}); try another --format") from error
@@ -98,22 +98,22 @@ def export(source, kind, framework=None, overrides=(), averaged=False, target=No
 
 
 def _check_target(target, kind, force):
-    """Refuse, before any work is done, what could not be written, or ought not to be replaced."""
+    """Check, before any work is done, that `target` can be written and may be replaced."""
     if kind == "onnx" and target.suffix.lower() != ".onnx":
         raise UserError(f"--output {target}: not a name for ONNX; end it in .onnx")
     if kind == "onnx" and target.is_dir():
         raise UserError(f"--output {target}: is a folder; name a file")
     if target.exists() and not force:
-        raise UserError(f"--output {target}: is there already; name another, or replace it with --force")
+        raise UserError(f"--output {target}: already exists; name another, or replace it with --force")
     if target.exists() and kind != "onnx" and not (target / ABOUT).is_file():
         raise UserError(f"--output {target}: holds no {ABOUT}, so it is not replaced; name another")
     files.check_folder(target.parent)
 
 
 def _images(classifier):
-    """As many test images of the config's data as `BATCHES` takes; noise where they are not at hand."""
+    """Test images of the config's data for `BATCHES`; noise if there are not enough on the disk."""
     data, size, count = classifier.settings.data, classifier.image_size, sum(BATCHES)
-    if data.source != "cifar10" or Path(data.directory, data_utils.FOLDER).is_dir():  # nothing is fetched for this
+    if data.source != "cifar10" or Path(data.directory, data_utils.FOLDER).is_dir():  # do not download for this
         try:
             images = classifier.dataset().test.images[:count]
             if len(images) == count:
@@ -124,18 +124,18 @@ def _images(classifier):
 
 
 def _about(classifier):
-    """What a user of the model must know, as JSON values by name."""
+    """What users of the model need to know, as JSON values by name."""
     size = classifier.image_size
     return {
         "class_names": classifier.class_names,
         "image_size": size,
-        "preprocessing": "Turn the image upright by its EXIF orientation, lay transparency on white, make it RGB, cut "
-        f"out the largest centred square, and resize that bilinearly (Pillow's BILINEAR) to {size}x{size} pixels. "
-        "Give the bytes, 0 to 255, channel first: they are normalised inside.",
+        "preprocessing": "Apply the EXIF orientation, make a transparent background white, convert to RGB, crop the "
+        f"largest centred square, and resize it bilinearly (Pillow's BILINEAR) to {size}x{size} pixels. Pass the "
+        "bytes, 0 to 255, channels first: the model normalises them.",
         "name": classifier.name,
         "checkpoint": classifier.path.name,
         "framework": str(classifier.framework),
-        "averaged": classifier.averaged,
+        "ema": classifier.ema,
         "config": {
             **classifier.metadata["config"],
             "network": classifier.settings.model_dump(mode="json")["network"],
@@ -144,9 +144,9 @@ def _about(classifier):
 
 
 def _put(model, target):
-    """Rename `model` to `target`. What is there goes only when the new stands in its place."""
+    """Rename `model` to `target`. An old one is removed only when the new one is in its place."""
     old = model.with_name(f"old-{target.name}")
-    if target.is_dir():  # no rename replaces a folder that holds something
+    if target.is_dir():  # a rename cannot replace a folder that is not empty
         os.replace(target, old)
     try:
         os.replace(model, target)
@@ -156,7 +156,8 @@ def _put(model, target):
         raise
 
 
-# Each writes the classifier's network to a path, reads it back, and returns it as a function: uint8 images to logits.
+# Each function writes the classifier's network to a path, reads it back, and returns a function from uint8 images to
+# logits.
 
 
 def _write_onnx(classifier, path):
@@ -175,20 +176,20 @@ def _write_onnx(classifier, path):
 
 
 def _onnx_of_paddle(classifier, folder):
-    """By way of Paddle's own format, in `folder`."""
+    """Convert by way of Paddle's own format, in `folder`."""
     import onnx
     import paddle2onnx
 
     _write_paddle(classifier, folder)
     files = str(folder / "model.json"), str(folder / "model.pdiparams")
-    # Without `save_file`: with it paddle2onnx lets Polygraphy install packages, from an index that pip does not know.
+    # Not with `save_file`: then paddle2onnx lets Polygraphy install packages, from an index that pip does not know.
     model = onnx.load_from_string(paddle2onnx.export(*files, save_file=None, opset_version=OPSET))
     graph = model.graph
     used = {name for node in graph.node for name in node.input}
     unused = [node for node in graph.node if node.op_type == "Constant" and node.output[0] not in used]
     for node in unused:  # onnxruntime would warn of each
         graph.node.remove(node)
-    for node in graph.node:  # Paddle numbers its outputs
+    for node in graph.node:  # Paddle names the output by a number
         node.output[:] = ["logits" if name == graph.output[0].name else name for name in node.output]
     graph.output[0].name = "logits"
     return model
@@ -213,11 +214,11 @@ def _write_saved_model(classifier, path):
 
 
 def _tensorflow_function(classifier):
-    """Images to logits as a tf.function."""
+    """A tf.function from images to logits."""
     import tensorflow as tf
 
     engine, size = classifier.engine, classifier.image_size
-    # Arrays become constants of the graph; of the engine's tensors tf2onnx would make inputs.
+    # Arrays become constants of the graph; tf2onnx would turn the engine's tensors into inputs.
     engine.mean, engine.std = engine.mean.numpy(), engine.std.numpy()
     images = tf.TensorSpec([None, 3, size, size], tf.uint8, "images")
     return tf.function(lambda images: {"logits": engine._logits(images, training=False)}, [images])

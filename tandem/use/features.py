@@ -1,4 +1,4 @@
-"""Look inside a network: what a layer makes of an image, and the filters of the first convolution."""
+"""A look inside a network: a layer's activations for an image, and the filters of the first convolution."""
 
 import difflib
 import io
@@ -12,13 +12,13 @@ import numpy as np
 
 
 def extract(classifier, image, layer, folder):
-    """Write what `layer` makes of `image` as LAYER.npy and LAYER.png, and the first convolution's kernels, filters.png.
+    """Write the activations of `layer` for `image` (LAYER.npy, LAYER.png) and the first convolution's filters.png.
 
     Args:
         classifier: a `tandem.use.inference.Classifier`.
         image: uint8 [3, H, W].
-        layer: its name; None is the first convolution.
-        folder: where to; it is made.
+        layer: its name; None is the first convolution, or without one the first layer.
+        folder: where to write; it is created.
 
     Returns:
         The paths.
@@ -52,6 +52,5 @@ def _known(layer, names):
         return layer
     nearest = difflib.get_close_matches(layer, names, n=1, cutoff=0.0)[0]
     raise UserError(
-        f"--layer {layer}: no such layer; did you mean {nearest}? Its checkpoint's summary lists all "
-        "(python -m tandem summary CHECKPOINT)"
+        f"--layer {layer}: no such layer; did you mean {nearest}? python -m tandem summary CHECKPOINT lists all"
     )

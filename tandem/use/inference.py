@@ -1,6 +1,6 @@
-"""A checkpoint at work: its network in either framework, on images of any kind, preprocessed as in training.
+"""Inference with a checkpoint in either framework, on images of any kind, preprocessed as in training.
 
-One process loads one framework only. What `export` made of a checkpoint works in onnxruntime, with neither.
+One process loads only one framework. An .onnx that `export` wrote runs in onnxruntime, without either.
 """
 
 import functools
@@ -24,10 +24,10 @@ from scipy.special import softmax
 
 
 class Predictor:
-    """What tells the class of an image: has `predict`, `class_names`, `image_size` and `batch_size`."""
+    """The base of what classifies images; a subclass has `predict`, `class_names`, `image_size` and `batch_size`."""
 
     def logits(self, images, report=lambda done: None):
-        """The logits of `images`, uint8 [N, 3, H, W], as float64 [N, classes]; `report` is told how many are done."""
+        """The logits of `images`, uint8 [N, 3, H, W], as float64 [N, classes]. `report` gets how many are done."""
         size, found = self.batch_size, []
         for start in range(0, len(images), size):
             found.append(self.predict(images[start : start + size]).astype(np.float64))
@@ -35,16 +35,16 @@ class Predictor:
         return np.concatenate(found)
 
     def classify(self, paths, top=5):
-        """For each image file of `paths`, in turn: (path, [(class name, probability), ...]), the `top` likeliest first.
+        """Yield (path, [(class name, probability), ...]) for each image file, with the `top` most probable classes.
 
         Raises:
-            UserError: one is no image.
+            UserError: one is not an image.
         """
         size = self.image_size
         for start in range(0, len(paths), self.batch_size):
-            some = paths[start : start + self.batch_size]
-            images = np.stack([read_image(path, size) for path in some])
-            for path, row in zip(some, softmax(self.logits(images), axis=1), strict=True):
+            batch = paths[start : start + self.batch_size]
+            images = np.stack([read_image(path, size) for path in batch])
+            for path, row in zip(batch, softmax(self.logits(images), axis=1), strict=True):
                 best = np.argsort(-row, kind="stable")[:top]
                 yield path, [(self.class_names[label], float(row[label])) for label in best]
 
@@ -52,43 +52,43 @@ class Predictor:
 class Classifier(Predictor):
     """The network of a checkpoint in one framework.
 
-    The framework is loaded, and the network built, at the first use: bad input shows before.
+    It loads the framework and builds the network at the first use, so that bad input is reported before.
 
     Args:
-        source: a checkpoint, or a run folder, which stands for its newest whole one.
+        source: a checkpoint, or a run folder, for its newest whole one.
         framework: "paddle" or "tensorflow"; by default the one that wrote it.
         overrides: changes to its config ("data.directory=/data").
-        averaged: take the averages of weights and statistics (`ema/`) in place of them.
-        warn: is told of damaged checkpoints that were passed over.
+        ema: whether to use the EMA of weights and statistics in their place.
+        warn: called with a line for each damaged checkpoint that is skipped.
 
     Attributes:
         path: the checkpoint.
-        name: what to call files after: that of the run, or of the file.
+        name: of the run or of the file, for the names of output files.
         settings: its config, with `overrides`.
         metadata: see tandem/training/checkpoint.py.
-        framework, averaged: as above.
-        has_averages: whether it holds averages.
+        framework, ema: as above.
+        has_ema: whether it holds an EMA.
         class_names: in the order of the labels.
         image_size: height and width, in pixels.
         batch_size: how many images `logits` computes at once.
         weights: weights and statistics, by canonical name (tandem/core/state.py).
 
     Raises:
-        UserError: there is no such checkpoint, or it does not hold what is asked for.
+        UserError: there is no such checkpoint, or it has no EMA although `ema` is set, or the settings do not fit it.
     """
 
-    def __init__(self, source, framework=None, overrides=(), averaged=False, warn=print):
+    def __init__(self, source, framework=None, overrides=(), ema=False, warn=print):
         source = Path(source)
         if source.is_dir() and not checkpoint.newest_first(source / "checkpoints"):
-            raise UserError(f"{source}: no run folder, or one without a checkpoint; name another, or a checkpoint")
+            raise UserError(f"{source}: not a run folder with a checkpoint; name one, or a checkpoint")
         self.path, arrays, self.metadata = checkpoint.find(source, warn)
         self.name = _name(source)
         self.framework = framework or self.metadata["framework"]
         self.class_names = tuple(self.metadata["class_names"])
-        self.averaged = averaged
-        self.has_averages = any(name.startswith("ema/") for name in arrays)
-        if averaged and not self.has_averages:
-            raise UserError(f"{self.path}: holds no averages of its weights; leave out --ema")
+        self.ema = ema
+        self.has_ema = any(name.startswith("ema/") for name in arrays)
+        if ema and not self.has_ema:
+            raise UserError(f"{self.path}: holds no EMA; leave out --ema")
         settings = check_config(overridden(self.metadata["config"], overrides or ()), str(self.path))
         size = self.metadata["config"]["data"]["image_size"]
         if settings.data.image_size != size:
@@ -96,8 +96,10 @@ class Classifier(Predictor):
         self.settings = settings.without_ema()
         self.image_size, self.batch_size = size, settings.batch_size
         self._preprocessing = arrays["preprocessing/mean"], arrays["preprocessing/std"]
-        kept = {name.removeprefix("ema/"): array for name, array in arrays.items() if name.startswith("ema/")}
-        self.weights = kept if averaged else {name: array for name, array in arrays.items() if "/" not in name}
+        if ema:
+            self.weights = {name[len("ema/") :]: array for name, array in arrays.items() if name.startswith("ema/")}
+        else:
+            self.weights = {name: array for name, array in arrays.items() if "/" not in name}
 
     @functools.cached_property
     def engine(self):
@@ -106,7 +108,7 @@ class Classifier(Predictor):
             module = load_engine(self.framework)
         except ImportError as error:
             raise UserError(
-                f"{self.framework}: cannot be imported ({error}); install it, or name the other --framework"
+                f"{self.framework}: cannot be imported ({error}); install it, or use the other --framework"
             ) from error
         engine = module.Engine(self.settings, len(self.class_names), *self._preprocessing)
         shapes = {name: shape for name, shape in engine.shapes.items() if "/" not in name}
@@ -119,13 +121,13 @@ class Classifier(Predictor):
         return self.engine.predict(images)
 
     def activations(self, image):
-        """What each named layer makes of `image`, uint8 [3, H, W]: by name, in the order in which they compute.
+        """The output of each named layer for `image`, uint8 [3, H, W], by name, in the order of computation.
 
-        [C, H, W], or [C] where a layer gives no images. A layer that is applied again is name#2.
+        Each is [C, H, W], or [C] after the image is flattened or pooled. A layer that is applied again is name#2.
         """
         trace = self.engine.trace_evaluation(Batch(image[None], np.zeros(1, np.int64)))
         outputs = {name.removeprefix("output/"): array for name, array in trace.items() if name.startswith("output/")}
-        # NumPy has no bfloat16 of its own to save.
+        # NumPy has no bfloat16, so it cannot save one.
         return {
             name: array[0] if array.dtype in (np.float32, np.float64) else array[0].astype(np.float32)
             for name, array in outputs.items()
@@ -136,12 +138,12 @@ class Classifier(Predictor):
         """The `Dataset` that the config names.
 
         Raises:
-            UserError: it cannot be had, or its classes are not the checkpoint's.
+            UserError: it cannot be loaded, or its classes are not the checkpoint's.
         """
         data = load_dataset(self.settings.data, self.settings.seed)
         if data.class_names != self.class_names:
             raise UserError(
-                f"{self.path}: tells {_listed(self.class_names)} apart, but the data has {_listed(data.class_names)}; "
+                f"{self.path}: has {_listed(self.class_names)}, but the data has {_listed(data.class_names)}; "
                 "use the data it was made with: -o data.directory=..."
             )
         return data
@@ -153,11 +155,11 @@ class OnnxClassifier(Predictor):
     Attributes:
         path: the file.
         framework: "onnxruntime".
-        averaged: whether its weights are averages.
-        class_names, image_size, batch_size: as of `Classifier`.
+        ema: whether its weights are an EMA.
+        class_names, image_size, batch_size: see `Classifier`.
 
     Raises:
-        UserError: onnxruntime is not installed, or the file is not there, damaged, or of another origin.
+        UserError: onnxruntime is not installed, or the file is missing, damaged or not from Tandem.
     """
 
     framework = "onnxruntime"
@@ -179,10 +181,10 @@ class OnnxClassifier(Predictor):
         about = self._session.get_modelmeta().custom_metadata_map
         values = [value.name for value in (*self._session.get_inputs(), *self._session.get_outputs())]
         if values != ["images", "logits"] or "class_names" not in about:
-            raise UserError(f"{path}: an ONNX model, but not one of Tandem's; make one with python -m tandem export")
+            raise UserError(f"{path}: an ONNX model, but not one from Tandem; make one with python -m tandem export")
         self.class_names = tuple(json.loads(about["class_names"]))
         self.image_size = json.loads(about["image_size"])
-        self.averaged = json.loads(about["averaged"])
+        self.ema = json.loads(about["ema"])
 
     def predict(self, images):
         """The logits of `images`, uint8 [B, 3, H, W], as float32 [B, classes]."""
@@ -201,10 +203,10 @@ def require(what, *packages):
 
 
 def image_files(paths):
-    """The image files that `paths` name, files and folders: of a folder all in it and below, by name, but hidden ones.
+    """The image files that `paths`, files and folders, name: all in a folder and below, sorted, but no hidden ones.
 
     Raises:
-        UserError: one is not there, or a folder holds no image.
+        UserError: one does not exist, or a folder holds no image.
     """
     files = []
     for path in map(Path, paths):
@@ -222,7 +224,7 @@ def image_files(paths):
 
 
 def _name(source):
-    """runs/x and runs/x/checkpoints/best.safetensors are x and x-best."""
+    """A name for output files: x for runs/x, and x-best for runs/x/checkpoints/best.safetensors."""
     if source.is_dir():
         return source.resolve().name
     folder = source.absolute().parent

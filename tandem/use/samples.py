@@ -1,4 +1,4 @@
-"""A dataset to look at: its figures, the images of each class, and what augmentation makes of them."""
+"""A look at a dataset: its figures, the images of each class, and samples before and after augmentation."""
 
 from tandem.core.errors import UserError
 from tandem.core.random import permutation
@@ -14,13 +14,13 @@ SHOWN, COLUMNS = 16, 8
 
 
 def summary(data, settings):
-    """What `data`, the dataset that `settings` name, is: lines of text."""
+    """A description of `data`, the dataset that `settings` name, as lines of text."""
     kind, size = settings.data.normalization, settings.data.image_size
     origin = {
         "cifar10": f"CIFAR-10 in {settings.data.directory}"
         + ("; the md5 of each file is the published one" if settings.data.verify else "; md5 not checked"),
         "digits": f"scikit-learn's handwritten digits, resized to {size}x{size}",
-        "folder": f"Images in {settings.data.directory}, cut square and resized to {size}x{size}",
+        "folder": f"Images in {settings.data.directory}, cropped square and resized to {size}x{size}",
     }[settings.data.source]
     counts = ", ".join(f"{len(split.labels):,} {name}" for name, split in _splits(data))
     mean, std = normalization(data.train.images, "channel")
@@ -30,14 +30,14 @@ def summary(data, settings):
         lines.append(f"Training images, {name} of red, green, blue (0 to 255): {red:.2f}, {green:.2f}, {blue:.2f}")
     means = {
         "channel": "by this mean and std",
-        "mean_image": "minus the mean image, by 255",
-        "none": "by 255",
+        "mean_image": "as (x - mean image) / 255",
+        "none": "as x / 255",
     }
     return [*lines, f"Normalised {means[kind]} (data.normalization: {kind})"]
 
 
 def class_table(data):
-    """A rich Table: how many images each split has of each class."""
+    """A rich Table: how many images of each class are in each split."""
     table = Table()
     table.add_column("")
     table.add_column("class", overflow="fold")
@@ -53,16 +53,16 @@ def class_table(data):
 
 
 def draw(data, settings):
-    """A figure of the first images that a run trains on, before and after augmentation.
+    """Draw the first images that a run trains on, before and after augmentation.
 
     Raises:
-        UserError: there are too few to train on.
+        UserError: there are too few images to train on.
     """
     fill = fill_color(data.train.images)
     batches = training_batches(data.train, settings.batch_size, settings.seed, 0, settings.data.augmentation, fill)
     batch = next(batches, None)
     if batch is None:
-        raise UserError("data: the training set has fewer than two images; add some, or set apart fewer")
+        raise UserError("data: the training set has fewer than two images; add some, or hold out fewer")
     after = batch.images
     if batch.weight is not None:
         after = np.rint(batch.weight * after + (1 - batch.weight) * after[batch.permutation]).astype(np.uint8)

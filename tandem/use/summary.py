@@ -1,4 +1,4 @@
-"""The layer tables of the twins side by side, each from the real model in a process of its own."""
+"""The layer tables of both twins side by side, each from the real model in a process of its own."""
 
 from tandem.certify.certificate import subject
 from tandem.frameworks.base import FRAMEWORKS
@@ -9,18 +9,18 @@ from tandem.use import convert
 from rich.table import Table
 
 FIGURES = ("shape", "parameters", "macs")
-"""What is compared."""
+"""The columns of a row, for each framework."""
 
 
 def summarize(network, overrides, workers, num_classes=None, warn=print):
-    """The rows of `describe`, by framework.
+    """The rows of `tandem.frameworks.layer_table.describe`, by framework.
 
     Args:
-        network: a name, config, file of one's own, checkpoint or run folder (see `tandem.certify.certificate.subject`).
+        network: a name, config, Python file, checkpoint or run folder (see `tandem.certify.certificate.subject`).
         overrides: changes to its config.
         workers: a `tandem.frameworks.workers.Workers`.
         num_classes: length of the logits; by default a checkpoint's, or as many as the config's data has classes.
-        warn: is told of damaged checkpoints that were passed over.
+        warn: called with a line for each damaged checkpoint that is skipped.
 
     Raises:
         UserError: there is no such network, or it cannot be built.
@@ -28,13 +28,13 @@ def summarize(network, overrides, workers, num_classes=None, warn=print):
     settings, state = subject(network, overrides, warn)
     if num_classes is None and state is not None:
         num_classes = len(checkpoint.find(network, lambda line: None)[2]["class_names"])
-    # Shapes are the same in every precision, but not every device has every precision.
+    # Shapes are the same in every precision, but a device may not support the configured one.
     values = {**settings.without_ema().model_dump(mode="json"), "precision": "float32"}
     return workers.ask("describe", settings=values, num_classes=num_classes or convert.count_classes(settings))
 
 
 def differing(descriptions):
-    """The names of the rows that differ, or are there on one side only."""
+    """The names of the rows that differ or exist on one side only."""
     paddle, tensorflow = ({row["name"]: row for row in descriptions[framework]} for framework in FRAMEWORKS)
     figures = (*FIGURES, "statistics")
     return [
@@ -47,7 +47,7 @@ def differing(descriptions):
 
 
 def to_table(descriptions, title):
-    """A rich Table: a row a layer, the columns of both frameworks side by side; rows that differ are marked."""
+    """A rich Table: a row for each layer, with the columns of both frameworks; rows that differ are marked."""
     table = Table(title=title)
     table.add_column("layer", overflow="fold")
     for framework in ("Paddle", "TensorFlow"):
@@ -72,13 +72,13 @@ def verdict(descriptions):
     """The totals, and whether the two agree, as lines of text."""
     sums = {framework: totals(rows) for framework, rows in descriptions.items()}
     lines = [
-        f"{framework}: {total['parameters']:,} parameters and {total['statistics']:,} numbers of statistics, "
-        f"{total['macs']:,} MACs an image"
+        f"{framework}: {total['parameters']:,} parameters, {total['statistics']:,} numbers of statistics, "
+        f"{total['macs']:,} MACs for an image"
         for framework, total in sums.items()
     ]
     different = differing(descriptions)
     if not different:
-        return [*lines, "The two agree in every row; certify proves that they also compute the same"]
+        return [*lines, "The two agree in every row; certify verifies that they also compute the same"]
     return [*lines, f"The two differ in {len(different)} rows: {', '.join(different)}"]
 
 

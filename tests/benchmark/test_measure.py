@@ -122,13 +122,13 @@ def test_pipeline_and_copy_take_time():
     assert benchmark.measure("copy")["gigabytes_per_second"] > 0
 
 
-def test_device_multiplies_and_says_what_it_refuses():
+def test_device_multiplies_and_says_what_is_unsupported():
     settings = check_config({**SETTINGS, "device": "cpu"}, "test").model_dump(mode="json")
     precisions = ("float32", "bfloat16")
     device = benchmark.measure("device", framework="paddle", settings=settings, precisions=precisions)
     assert list(device["gigaflops_per_second"]) == ["float32"]
     assert device["gigaflops_per_second"]["float32"] > 0
-    assert "Paddle does not compute in bfloat16 on this CPU" in device["refused"]["bfloat16"]
+    assert "Paddle does not compute in bfloat16 on this CPU" in device["unsupported"]["bfloat16"]
     assert device["record"]["device"] == "cpu"
 
 
@@ -150,7 +150,7 @@ def test_arithmetic_of_a_figure():
     assert figure["peak_memory"] == 9
 
 
-# Replaces the measurements by such as take no time: the stock loop takes twice as long as Tandem.
+# Fakes that replace the measurements: the stock loop takes twice as long as Tandem.
 FAKES = """
 import json, sys
 from tandem import __main__
@@ -162,11 +162,11 @@ def measure(what, framework=None, settings=None, steps=0, precisions=()):
     if what == "copy":
         return {"gigabytes_per_second": 20.0}
     if what == "device":
-        refused = {"bfloat16": "it only pretends"} if framework == "paddle" and "bfloat16" in precisions else {}
+        unsupported = {"bfloat16": "it only pretends"} if framework == "paddle" and "bfloat16" in precisions else {}
         speed = {"paddle": 80, "tensorflow": 100}[framework]
-        speeds = {precision: speed for precision in precisions if precision not in refused}
+        speeds = {precision: speed for precision in precisions if precision not in unsupported}
         record = {"version": "1", "device": "cpu"}
-        return {"record": record, "refused": refused, "gigaflops_per_second": speeds}
+        return {"record": record, "unsupported": unsupported, "gigaflops_per_second": speeds}
     timed = {"seconds": [seconds[what]] * steps}
     if what != "tandem":
         return timed
@@ -204,7 +204,7 @@ def test_driver_loads_no_framework_and_reports(tmp_path):
             assert result["training"]["gigaflops_per_second"] == pytest.approx(6 * result["batch_size"])
             assert result["training"]["share_of_ceiling"] == pytest.approx(0.06 * result["batch_size"])
         elif result["framework"] == "paddle":
-            assert (result["missing"], result["reason"]) == ("refused", "it only pretends")
+            assert (result["missing"], result["reason"]) == ("unsupported", "it only pretends")
             assert not result.keys() & benchmark.PASSES.keys()
         else:
             assert result.keys() & benchmark.PASSES.keys() == {"forward", "training"}
@@ -223,7 +223,7 @@ def test_stock_loops_can_be_left_out(tmp_path):
 
 @pytest.mark.parametrize("option", ["--json", "--chart"])
 @pytest.mark.parametrize("path", ["", "nowhere/figures"])
-def test_figures_that_cannot_be_written_are_refused_before_measuring(tmp_path, option, path):
+def test_figures_that_cannot_be_written_are_rejected_before_measuring(tmp_path, option, path):
     command = [sys.executable, "-m", "tandem", "benchmark", option, str(tmp_path / path)]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 2

@@ -1,4 +1,4 @@
-"""A network of one's own for test_reference.py: each kind of layer once, at sizes that do not divide."""
+"""Your own network for test_reference.py: each kind of layer once, at sizes that do not divide."""
 
 
 def mixed_net_paddle(num_classes):

@@ -28,7 +28,7 @@ TINY = {
     "epochs": 1,
 }
 
-# A user's own file, with stock layers. At stride 2 "same" pads 0 before and 1 after, where Paddle pads 1 and 1.
+# Your own file, with stock layers. At stride 2 "same" pads 0 before and 1 after, where Paddle pads 1 and 1.
 OWN = """
 def {name}_paddle(num_classes):
     from paddle import nn
@@ -97,10 +97,10 @@ def test_the_tricks_of_the_recipes_pass_too(workers):
     tricks["data"] = TINY["data"] | {"augmentation": {"mixup": 0.4}}
     found = certify("tiny", check_config(TINY | tricks, "test"), workers, steps=2)
     assert found.passed and found.first is None
-    assert found.phases["averages"]["compared"] == 2 * (31 + 14)
+    assert found.phases["EMA"]["compared"] == 2 * (31 + 14)
     assert all(entry["error"] < 1e-11 for entry in found.phases.values())
     for framework in ("paddle", "tensorflow"):
-        assert 0 < found.trained[framework]["averages"]["error"] < 1e-3
+        assert 0 < found.trained[framework]["EMA"]["error"] < 1e-3
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def own_network(folder, name, bias_attr="None", before="pass"):
     return path
 
 
-def test_a_network_of_ones_own_with_a_mistake_is_refused_at_its_layer(tmp_path):
+def test_your_own_network_with_a_mistake_fails_at_its_layer(tmp_path):
     folder = tmp_path / "a folder with spaces"
     folder.mkdir()
     network = own_network(folder, "mynet")
@@ -155,18 +155,16 @@ def test_a_bias_on_one_side_only_is_a_missing_name(workers, tmp_path):
     assert (found.first["name"], found.first["what"]) == ("conv2.bias", "only in tensorflow")
 
 
-def test_a_network_that_cannot_be_built_is_refused_with_its_line(workers, tmp_path):
+def test_a_network_that_cannot_be_built_is_an_error_with_its_line(workers, tmp_path):
     network = own_network(tmp_path, "broken", before="1 / 0")
     with pytest.raises(UserError, match=r"^tensorflow: broken.py, line 17: ZeroDivisionError"):
         certify(network, *subject(network, ["data.source=digits"])[:1], workers, steps=1)
 
 
-def test_a_file_without_the_builders_is_refused(workers, tmp_path):
+def test_a_file_without_the_builders_is_an_error(workers, tmp_path):
     network = own_network(tmp_path, "unlike")
     network = network.rename(tmp_path / "like.py")
-    with pytest.raises(
-        UserError, match=r"like.py: has no like_paddle; write the twin builders like_paddle and like_t"
-    ):
+    with pytest.raises(UserError, match=r"like.py: has no like_paddle; write the twin builders like_paddle and like_t"):
         certify(network, *subject(network, ["data.source=digits"])[:1], workers, steps=1)
 
 
@@ -264,7 +262,7 @@ def a_statistic(trace, state):
     state["bn.running_var"] *= 1 + 1e-9
 
 
-def an_average(trace, state):
+def an_ema(trace, state):
     state["ema/bn.running_var"] *= 1 + 1e-9
 
 
@@ -280,7 +278,7 @@ def an_average(trace, state):
         (an_extra_parameter, "parameters", "conv.bias", "only in tensorflow"),
         (another_shape, "layer outputs", "bn", "paddle has the shape (2, 3, 4, 4), tensorflow (2, 3, 3, 4)"),
         (a_statistic, "statistics", "bn.running_var", ""),
-        (an_average, "averages", "bn.running_var", ""),
+        (an_ema, "EMA", "bn.running_var", ""),
     ],
 )
 def test_each_change_of_one_thing_fails_at_its_place(change, phase, name, what):
@@ -310,7 +308,7 @@ def test_the_error_sees_every_element(array, index, change):
     assert relative_error(array, array, 1e-4) == 0
 
 
-def test_the_page_stands_alone(clean, tmp_path):
+def test_the_page_is_self_contained(clean, tmp_path):
     certificate_report.save(clean, tmp_path / "new folder")
     page = (tmp_path / "new folder" / "certificate.html").read_text()
     assert "<script" not in page and not re.search(r"(src|href)=[\"'](?!#)", page)

@@ -69,13 +69,13 @@ def test_alternating_flips_show_each_image_from_its_other_side_in_every_epoch():
     split = synthetic(600)
     sides = []
     for epoch in range(4):
-        mirrored = np.empty(600, bool)
+        flipped = np.empty(600, bool)
         for batch in training_batches(split, 64, 1, epoch, augmentation(flip="alternating"), FILL):
             plain = split.images[batch.labels]
             now = (batch.images != plain).any(axis=(1, 2, 3))
             np.testing.assert_array_equal(batch.images[now], plain[now][..., ::-1])
-            mirrored[batch.labels] = now
-        sides.append(mirrored)
+            flipped[batch.labels] = now
+        sides.append(flipped)
     assert 250 < sides[0].sum() < 350
     for before, after in itertools.pairwise(sides):
         np.testing.assert_array_equal(after, ~before)

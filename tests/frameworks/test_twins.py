@@ -214,7 +214,7 @@ def test_what_cannot_be_had_is_refused(found):
     bfloat16, float16, gpu = found["paddle"]["refused"]
     assert bfloat16.startswith("precision: Paddle does not compute in bfloat16 on this CPU")
     assert float16.startswith("precision: Paddle does not compute in float16 on this CPU")
-    assert gpu.startswith("device: gpu is not here")
+    assert gpu.startswith("device: gpu is not available")
     assert all(message.startswith("device: gpu") for message in found["tensorflow"]["refused"])
 
 

@@ -210,7 +210,7 @@ def test_a_run_goes_on_from_a_converted_checkpoint(made, run_in, tmp_path, frame
     assert all(state[name].tobytes() == arrays[name].tobytes() for name in state)
 
 
-def test_a_run_in_float16_finds_its_loss_scale_and_one_with_averages_finds_them(made, run_in, tmp_path):
+def test_a_run_in_float16_finds_its_loss_scale_and_one_with_an_ema_finds_it(made, run_in, tmp_path):
     settings = settings_of("float16").model_copy(update={"evaluation": Evaluation(ema_decay=0.5)})
     save_config(settings, tmp_path / "config.yaml")
     target = tmp_path / "x.safetensors"
@@ -231,7 +231,7 @@ def test_paddles_older_protocol(made, run_in, tmp_path):
 
 
 def refused(source, target, **options):
-    """The one line of the error; `target` must then be as it was."""
+    """The one line of the error; `target` must then be unchanged."""
     before = target.read_bytes() if target.is_file() else None
     with pytest.raises(UserError) as caught:
         convert.convert(source, target, **options)
@@ -244,12 +244,12 @@ def refused(source, target, **options):
 def test_paths_that_cannot_be(made, tmp_path):
     folder = made["float32"]
     source = folder / "p.pdparams"
-    assert "x.npz: not a format known here" in refused(source, tmp_path / "x.npz")
-    assert "p: not a format known here" in refused(folder / "p", tmp_path / "x.keras")
+    assert "x.npz: unknown format" in refused(source, tmp_path / "x.npz")
+    assert "p: unknown format" in refused(folder / "p", tmp_path / "x.keras")
     assert "x.keras: no such file" in refused(tmp_path / "x.keras", tmp_path / "x.pdparams")
     assert "of the same format" in refused(source, tmp_path / "x.pdparams")
     assert "of the same format" in refused(folder / "run", tmp_path / "x.safetensors")
-    assert "no run folder" in refused(tmp_path, tmp_path / "x.keras")
+    assert "not a run folder" in refused(tmp_path, tmp_path / "x.keras")
     assert "does not say which network" in refused(source, tmp_path / "x.keras")
     assert "leave out --config" in refused(folder / "run", tmp_path / "x.keras", config=folder / "config.yaml")
     assert "leave out --config" in refused(folder / "run", tmp_path / "x.keras", num_classes=10)
@@ -267,7 +267,7 @@ def test_a_folder_that_may_not_be_written(made, tmp_path, monkeypatch):
 def test_an_old_file_is_replaced_only_when_told(made, tmp_path):
     folder, target = made["float32"], tmp_path / "x.pdparams"
     target.write_bytes(b"old")
-    assert "is there already" in refused(folder / "run", target)
+    assert "already exists" in refused(folder / "run", target)
     assert "damaged" in refused(folder / "run" / "checkpoints" / checkpoint.file_name(8), target, force=True)
     convert.convert(folder / "run", target, force=True, warn=str)
     assert target.read_bytes() != b"old"
@@ -284,13 +284,13 @@ def test_a_full_disk_leaves_the_old_file(made, run_in, tmp_path, framework, name
     assert (tmp_path / name).read_bytes() == b"old"
 
 
-def test_a_hostile_pickle_does_not_run(made, tmp_path):
-    class Hostile:
+def test_a_malicious_pickle_does_not_run(made, tmp_path):
+    class Malicious:
         def __reduce__(self):
             return os.system, (f"touch {tmp_path / 'was-here'}",)
 
     source = tmp_path / "x.pdparams"
-    for content in (Hostile(), {"fc.bias": Hostile()}):
+    for content in (Malicious(), {"fc.bias": Malicious()}):
         source.write_bytes(pickle.dumps(content, protocol=4))
         message = refused(source, tmp_path / "y.keras", config=made["float32"] / "config.yaml")
         assert "more than a state_dict (it asks for posix.system)" in message
@@ -395,8 +395,7 @@ def test_the_command(made, tmp_path):
     assert first.returncode == 0 and "26 arrays" in first.stdout and "warning: skipped: " in first.stderr
     assert second.returncode == 2 and second.stdout == ""
     assert (
-        second.stderr
-        == f"error: {tmp_path / 'x.pdparams'}: is there already; name another, or replace it with --force\n"
+        second.stderr == f"error: {tmp_path / 'x.pdparams'}: already exists; name another, or replace it with --force\n"
     )
     assert (
         convert._read_pdparams(tmp_path / "x.pdparams").keys() == convert._read_pdparams(folder / "p.pdparams").keys()

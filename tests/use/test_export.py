@@ -43,7 +43,7 @@ if importlib.util.find_spec("paddle2onnx") is None:
 
 
 def make(path):
-    """A checkpoint of any weights; the averages are others."""
+    """A checkpoint of any weights; the EMA is another."""
     from tandem.frameworks.paddle.engine import Engine
 
     mean, std = np.full((3, 1, 1), 120.0), np.full((3, 1, 1), 60.0)
@@ -54,8 +54,8 @@ def make(path):
     checkpoint.write(path, arrays, {"config": VALUES, "framework": "paddle", "class_names": NAMES, "metrics": None})
 
 
-def predictions(source, framework, averaged=False):
-    return inference.Classifier(source, framework, averaged=averaged).logits(IMAGES)
+def predictions(source, framework, ema=False):
+    return inference.Classifier(source, framework, ema=ema).logits(IMAGES)
 
 
 def loaded_back(folder, framework):
@@ -165,19 +165,19 @@ def test_an_onnx_says_how_to_use_it(exported, framework):
     assert {node.domain for node in model.graph.node} == {""}  # no operator but ONNX's own
     about = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
     assert about["class_names"] == list(NAMES) and about["image_size"] == 16
-    assert about["checkpoint"] == "small.safetensors" and about["framework"] == framework and not about["averaged"]
+    assert about["checkpoint"] == "small.safetensors" and about["framework"] == framework and not about["ema"]
     assert about["config"] == {**VALUES, "network": about["config"]["network"]}
     assert about["config"]["network"].items() >= VALUES["network"].items()
     assert "bilinearly" in about["preprocessing"] and "16x16 pixels" in about["preprocessing"]
 
 
-def test_averages_when_asked_in_place_of_what_is_there(source, exported, expected, begin, tmp_path):
+def test_the_ema_when_asked_in_place_of_what_exists(source, exported, expected, begin, tmp_path):
     arguments = ("export", source, "--format", "onnx", "--ema", "--force", "--output", tmp_path / "x.onnx")
     (tmp_path / "x.onnx").write_text("old")
     assert begin("paddle", command, *arguments).result()[0] == 0
     classifier = inference.OnnxClassifier(tmp_path / "x.onnx")
     found = classifier.logits(IMAGES)
-    assert classifier.averaged and error(found, expected["paddle"]) > 1e-2
+    assert classifier.ema and error(found, expected["paddle"]) > 1e-2
     assert error(found, begin("paddle", predictions, source, "paddle", True).result()) < 1e-5
     assert [path.name for path in tmp_path.iterdir()] == ["x.onnx"]
 
@@ -205,7 +205,7 @@ def test_a_folder_that_could_not_be_replaced_is_as_it_was(tmp_path):
 def test_a_model_that_computes_something_else_is_not_kept(source, begin, tmp_path):
     (tmp_path / "x.onnx").write_text("old")
     message = begin("paddle", export_wrongly, source, tmp_path / "x.onnx").result()
-    assert "the onnx written of it differs from paddle by" in message and "1e-05 is allowed" in message
+    assert "the exported onnx differs from paddle by" in message and "1e-05 is allowed" in message
     assert [path.name for path in tmp_path.iterdir()] == ["x.onnx"] and (tmp_path / "x.onnx").read_text() == "old"
 
 
@@ -219,10 +219,10 @@ def refused(*arguments):
 
 def test_what_cannot_be_exported(source, tmp_path):
     line = refused("export", source, "--format", "tflite")
-    assert "--format tflite: not a format known here; use onnx, saved_model, paddle" in line
+    assert "--format tflite: unknown format; use onnx, saved_model, paddle" in line
     for kind, other, own in (("saved_model", "paddle", "tensorflow"), ("paddle", "tensorflow", "paddle")):
         line = refused("export", source, "--format", kind, "--framework", other)
-        assert f"--framework {other}: --format {kind} is of {own}; leave out --framework" in line
+        assert f"--framework {other}: --format {kind} is {own}'s; leave out --framework" in line
     assert "no such checkpoint" in refused("export", tmp_path / "x.safetensors", "--format", "onnx")
 
 
@@ -234,8 +234,8 @@ def test_outputs_that_cannot_be(source, tmp_path, monkeypatch):
     def output(kind, name, *given):
         return refused("export", source, "--format", kind, "--output", tmp_path / name, *given)
 
-    assert "is there already; name another, or replace it with --force" in output("onnx", "file.onnx")
-    assert "is there already" in output("paddle", "mine")
+    assert "already exists; name another, or replace it with --force" in output("onnx", "file.onnx")
+    assert "already exists" in output("paddle", "mine")
     assert "holds no tandem.json, so it is not replaced" in output("paddle", "mine", "--force")
     assert "holds no tandem.json, so it is not replaced" in output("saved_model", "file.onnx", "--force")
     assert "is a folder; name a file" in output("onnx", "folder.onnx", "--force")
@@ -281,7 +281,7 @@ def test_an_onnx_classifies_as_the_checkpoint_does(source, exported, begin, imag
     assert (code, errors) == (0, "") and not loaded()
     found = json.loads(said)
     assert found["framework"] == "onnxruntime" and found["checkpoint"] == str(exported[framework, "onnx"])
-    assert found["averaged"] is False and len(found["images"]) == len(IMAGES)
+    assert found["ema"] is False and len(found["images"]) == len(IMAGES)
     for one, other in zip(found["images"], wanted["images"], strict=True):
         assert one["image"] == other["image"] and len(one["top"]) == 5
         assert [entry["class"] for entry in one["top"]] == [entry["class"] for entry in other["top"]]
@@ -294,7 +294,7 @@ def test_what_cannot_be_classified_with(exported, images, tmp_path):
 
     model = exported["paddle", "onnx"]
     for given in (("--framework", "paddle"), ("--ema",), ("-o", "batch_size=2")):
-        assert "an exported model is as it is; leave out --framework, -o and --ema" in refused(
+        assert "an exported model has no such options; leave out --framework, -o and --ema" in refused(
             "classify", model, images, *given
         )
     assert "no such file" in refused("classify", tmp_path / "x.onnx", images)
@@ -305,4 +305,4 @@ def test_what_cannot_be_classified_with(exported, images, tmp_path):
     foreign = onnx.load(model)
     del foreign.metadata_props[:]
     onnx.save(foreign, tmp_path / "x.onnx")
-    assert "an ONNX model, but not one of Tandem's" in refused("classify", tmp_path / "x.onnx", images)
+    assert "an ONNX model, but not one from Tandem" in refused("classify", tmp_path / "x.onnx", images)

@@ -122,7 +122,7 @@ def test_evaluate_finds_what_training_recorded(run, evaluated, framework):
     assert found["accuracy"] == pytest.approx(recorded["accuracy"], abs=0.01)
     assert 0.2 < found["accuracy"] < 1
     assert f"accuracy {found['accuracy']:.2%}, top-5 {found['top5']:.2%}, loss {found['loss']:.4f}" in said
-    assert "plain weights (with --ema: averaged ones)" in said
+    assert "These figures are of the weights (with --ema: their EMA)" in said
 
 
 def test_the_tables_of_an_evaluation_add_up(evaluated, digits):
@@ -149,20 +149,20 @@ def test_the_tables_of_an_evaluation_add_up(evaluated, digits):
             assert min(picture.size) > 300 and len(picture.getcolors(1 << 20)) > 20
 
 
-def test_averages_are_evaluated_when_asked(run, run_in, tmp_path):
+def test_the_ema_is_evaluated_when_asked(run, run_in, tmp_path):
     code, said, _ = run_in("paddle", command, "evaluate", run, "--ema", "--output", tmp_path)
     found = json.loads((tmp_path / "evaluation.json").read_text())
     metrics = checkpoint.find(run, print)[2]["metrics"]
-    assert code == 0 and found["averaged"] and "averaged weights" in said
+    assert code == 0 and found["ema"] and "These figures are of the EMA" in said
     assert found["accuracy"] == metrics["test_ema"]["accuracy"] != metrics["test"]["accuracy"]
 
 
-def test_with_mirror_images_it_finds_what_training_recorded(run, run_in, tmp_path):
+def test_with_flip_tta_it_finds_what_training_recorded(run, run_in, tmp_path):
     metrics = checkpoint.find(run, print)[2]["metrics"]
     for arguments, part in (((), "test_flip"), (("--ema",), "test_ema_flip")):
         code, said, errors = run_in("paddle", command, "evaluate", run, "--flip", *arguments, "--output", tmp_path)
         found = json.loads((tmp_path / "evaluation.json").read_text())
-        assert (code, errors) == (0, "") and "each with its mirror image" in said
+        assert (code, errors) == (0, "") and "with horizontal flip TTA" in said
         assert found["flip"] and found["recorded"] == metrics[part]
         assert found["accuracy"] == metrics[part]["accuracy"] != metrics[part.removesuffix("_flip")]["accuracy"]
         assert found["loss"] == pytest.approx(metrics[part]["loss"], abs=1e-4)
@@ -261,17 +261,17 @@ def test_sources_that_cannot_be(run, images, tmp_path):
     (tmp_path / "text.safetensors").write_text("no checkpoint")
     for name, tail in (("classify", (images,)), ("evaluate", ()), ("features", (images / "plain.png",))):
         assert "no such checkpoint" in refused(name, tmp_path / "x.safetensors", *tail)
-        assert "no run folder" in refused(name, tmp_path, *tail)
+        assert "not a run folder" in refused(name, tmp_path, *tail)
         assert "damaged or not a checkpoint" in refused(name, tmp_path / "text.safetensors", *tail)
         assert "unknown key; did you mean directory?" in refused(name, run, *tail, "-o", "data.directry=x")
         assert "was trained on 16 pixels" in refused(name, run, *tail, "-o", "data.image_size=32")
 
 
-def test_a_checkpoint_without_averages(run, images, tmp_path):
+def test_a_checkpoint_without_an_ema(run, images, tmp_path):
     arrays, metadata = checkpoint.read(run / "checkpoints" / checkpoint.BEST)
     plain = {name: array for name, array in arrays.items() if not name.startswith("ema/")}
     checkpoint.write(tmp_path / "x.safetensors", plain, metadata)
-    assert "holds no averages" in refused("classify", tmp_path / "x.safetensors", images, "--ema")
+    assert "holds no EMA" in refused("classify", tmp_path / "x.safetensors", images, "--ema")
 
 
 def test_images_that_cannot_be(run, images, tmp_path):
@@ -290,7 +290,7 @@ def test_data_of_other_classes(run, images, tmp_path):
             Image.new("RGB", (9, 9)).save(tmp_path / name / f"{index}.png")
     given = ("-o", "data.source=folder", "-o", f"data.directory={tmp_path}", "-o", "data.test_fraction=0.5")
     message = refused("evaluate", run, *given)
-    assert "tells 10 classes (0, 1, 2, 3, 4, ...) apart, but the data has 2 classes (cat, dog)" in message
+    assert "has 10 classes (0, 1, 2, 3, 4, ...), but the data has 2 classes (cat, dog)" in message
 
 
 @pytest.mark.parametrize("name", ["evaluate", "features"])

@@ -98,5 +98,5 @@ def test_bad_input(tmp_path, monkeypatch, capsys):
     assert "cannot be written" in refused("configs/quickstart.yaml", "--output", tmp_path / "file" / "a.png")
     nowhere = ["-o", f"data.directory={tmp_path}", "-o", "data.mirrors=[http://127.0.0.1:9/x]", "--output", "a.png"]
     monkeypatch.chdir(tmp_path)
-    assert "none serves CIFAR-10" in refused(*nowhere)
+    assert "no mirror serves CIFAR-10" in refused(*nowhere)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -114,11 +114,11 @@ def test_a_checkpoint_says_how_many_classes(workers, tmp_path):
 
 def test_networks_that_cannot_be(workers, tmp_path):
     for network, message in (
-        ("lenet6", "no known network"),
+        ("lenet6", "unknown network"),
         (str(tmp_path / "x.yaml"), "no such config"),
         (str(tmp_path / "x.py"), "no such file"),
         (str(tmp_path / "x.safetensors"), "no such checkpoint"),
-        (str(Path(tmp_path)), "no known network"),
+        (str(Path(tmp_path)), "unknown network"),
     ):
         with pytest.raises(UserError, match=message):
             summary.summarize(network, (), workers)

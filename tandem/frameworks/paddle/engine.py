@@ -1,4 +1,4 @@
-"""Paddle's engine: builds a network, trains it, gives and takes its state. Twin of tensorflow/engine.py."""
+"""Paddle's engine: builds a network, trains it, saves and loads its state. Twin of tensorflow/engine.py."""
 
 import contextlib
 import os
@@ -18,21 +18,21 @@ import numpy as np
 import paddle
 
 CAPABILITY = {"float16": (7, 0), "bfloat16": (8, 0)}
-"""The GPU that auto_cast asks for; on an older one, and on a CPU, it only warns and computes in float32."""
+"""The compute capability that auto_cast needs. On an older GPU or a CPU it only warns and computes in float32."""
 
 
 def configure(config):
     """Choose the device, threads, precision and kernels that `config` names; return a record for the run folder.
 
     Raises:
-        UserError: there is no such device, or Paddle would not compute in this precision on it.
+        UserError: there is no such device, or Paddle does not support the precision on it.
     """
     gpus = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
     kind, _, number = config.device.partition(":")
     index = int(number or 0)
     if kind == "gpu" and index >= gpus:
         raise UserError(
-            f"device: {config.device} is not here; Paddle sees {gpus} GPUs. "
+            f"device: {config.device} is not available; Paddle sees {gpus} GPUs. "
             "Use --device cpu, or install requirements-gpu-paddle.txt on a machine with one"
         )
     gpu = gpus > 0 and kind != "cpu"
@@ -40,11 +40,11 @@ def configure(config):
     if capability < CAPABILITY.get(config.precision, (0, 0)):
         raise UserError(
             f"precision: Paddle does not compute in {config.precision} on this {'GPU' if gpu else 'CPU'}, "
-            "it only says so and uses float32; set precision: float32"
+            "it only warns and uses float32; set precision: float32"
         )
     if gpu:
         if not config.tf32:
-            # Off in every CUDA library, whatever asks for it; they read it as the first handle is made.
+            # Turns TF32 off in every CUDA library. They read it when the first handle is created.
             os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
         paddle.base.core.set_cublas_switch(config.tf32)
         paddle.base.core.set_cudnn_switch(config.tf32)
@@ -76,7 +76,7 @@ def configure(config):
 
 
 class Engine(base.Engine):
-    """A network in Paddle with its optimizer. The contract is that of frameworks/base.py."""
+    """A network in Paddle with its optimizer. For the contract see frameworks/base.py."""
 
     def __init__(self, config, num_classes, mean, std):
         self.record = configure(config)
@@ -90,7 +90,7 @@ class Engine(base.Engine):
 
         self.model = networks.build(config.network, "paddle", num_classes)
         self.dropouts = {name: layer for name, layer in self._layers() if isinstance(layer, Dropout)}
-        # Paddle counts the statistics of batch norm among the parameters.
+        # Paddle's parameters() also has the statistics of batch norm.
         self.parameters = [parameter for parameter in self.model.parameters() if parameter.trainable]
         # v = momentum*v + (g + weight_decay*w): paddle/phi/kernels/impl/momentum_kernel_impl.h
         self.optimizer = paddle.optimizer.Momentum(
@@ -100,7 +100,7 @@ class Engine(base.Engine):
             use_nesterov=config.optimizer.nesterov,
             weight_decay=paddle.regularizer.L2Decay(config.optimizer.weight_decay),
         )
-        # Paddle makes the velocities at the first step, but a resumed run sets them before.
+        # Paddle creates the velocities at the first step, but a resumed run sets them earlier.
         self.optimizer._create_accumulators(
             paddle.base.framework.default_main_program().global_block(), self.parameters
         )
@@ -119,21 +119,21 @@ class Engine(base.Engine):
                 decr_every_n_nan_or_inf=1,
             )
 
-        self.averages = {}
+        self.ema = {}
         if self.ema_decay is not None:
-            self.averages = {name: variable.detach().clone() for name, variable in self._model_variables().items()}
+            self.ema = {name: variable.detach().clone() for name, variable in self._model_variables().items()}
 
         self.shapes = {name: tuple(variable.shape) for name, variable in self._variables().items()}
         for name, (factor, weight_decay) in state.grouped(config.optimizer, self.shapes).items():
             parameter = self._model_variables()[name]
-            parameter.optimize_attr["learning_rate"] = factor  # what the optimizer multiplies its own with
-            parameter.regularizer = paddle.regularizer.L2Decay(weight_decay)  # which takes the place of the optimizer's
+            parameter.optimize_attr["learning_rate"] = factor  # multiplies the optimizer's
+            parameter.regularizer = paddle.regularizer.L2Decay(weight_decay)  # replaces the optimizer's
         weights = initial_state({name: self.shapes[name] for name in self._model_variables()}, config.seed)
-        averages = {f"ema/{name}": weights[name] for name in self.averages}
-        self.load_state({**self.state(), **weights, **averages}, "initial weights")
+        ema = {f"ema/{name}": weights[name] for name in self.ema}
+        self.load_state({**self.state(), **weights, **ema}, "initial weights")
 
     def train_step(self, batch, learning_rate, step):
-        """One training step; returns its sums."""
+        """Take one training step; return its sums."""
         metrics = self._backward(batch, step)[2]
         self._update(learning_rate)
         return metrics
@@ -152,17 +152,17 @@ class Engine(base.Engine):
 
     @contextlib.contextmanager
     def averaged(self):
-        """In it, weights and statistics are their EMA."""
+        """A context in which weights and statistics are their EMA."""
         variables = self._model_variables()
         kept = {name: variable.detach().clone() for name, variable in variables.items()}
         try:
-            _assign(variables, self.averages)
+            _assign(variables, self.ema)
             yield
         finally:
             _assign(variables, kept)
 
     def trace(self, batch, learning_rate, step):
-        """A training step, and all that it computed."""
+        """Take a training step, and return all that it computed."""
         with self._recorded() as outputs:
             logits, losses, _ = self._backward(batch, step)
         gradients = {
@@ -174,8 +174,8 @@ class Engine(base.Engine):
         return {**outputs, "logits": logits.numpy(), "loss": losses.mean().numpy(), **gradients}
 
     def trace_evaluation(self, batch):
-        """All that evaluation computes."""
-        self.model.eval()  # it stays in training mode otherwise
+        """Return all that evaluation computes."""
+        self.model.eval()  # otherwise it stays in training mode
         with self._recorded() as outputs, paddle.no_grad(), paddle.amp.auto_cast(**self.amp):
             logits, losses, _ = self._losses(batch)
         return {**outputs, "logits": logits.numpy(), "loss": losses.mean().numpy()}
@@ -185,7 +185,7 @@ class Engine(base.Engine):
         return {name: type(layer).__name__ for name, layer in self._layers()}
 
     def peak_memory(self):
-        """The most memory taken so far, in bytes."""
+        """The peak memory so far, in bytes."""
         if self.record["device"] == "gpu":
             return paddle.device.cuda.max_memory_allocated()
         return environment.peak_memory()
@@ -200,7 +200,7 @@ class Engine(base.Engine):
         return arrays
 
     def load_state(self, arrays, origin):
-        """Set everything that `state` gives."""
+        """Set everything that `state` returns."""
         scale = {"loss_scale/scale": (), "loss_scale/good_steps": ()} if self.scaler is not None else {}
         state.check(arrays, {**self.shapes, **scale}, origin)
         for name, variable in self._variables().items():
@@ -212,14 +212,14 @@ class Engine(base.Engine):
             self.scaler.load_state_dict(scaler)
 
     def _backward(self, batch, step):
-        """`_losses` in training mode; leaves the gradients of their mean (with float16, scaled) in the parameters."""
+        """`_losses` in training mode. Leaves the gradients of their mean (in float16, scaled) in the parameters."""
         self.model.train()
         keys = dropout.keys(self.seed, step, self.dropouts)
         with paddle.amp.auto_cast(**self.amp), dropout_keys(self.dropouts.values(), keys):
             logits, losses, metrics = self._losses(batch) if batch.weight is None else self._mixed_losses(batch)
             loss = losses.sum() / len(batch.labels)
             if self.scaler is not None:
-                loss = self.scaler.scale(loss)  # inside auto_cast, for outside it the scaler turns itself off
+                loss = self.scaler.scale(loss)  # inside auto_cast: outside, the scaler disables itself
         loss.backward()
         return logits, losses, metrics
 
@@ -231,15 +231,15 @@ class Engine(base.Engine):
             self.scaler.step(self.optimizer)
             self.scaler.update()
         self.optimizer.clear_grad()
-        if self.averages:
-            self._average()
+        if self.ema:
+            self._update_ema()
 
-    def _average(self):
+    def _update_ema(self):
         """See `Engine.train_step` in frameworks/base.py."""
         now = self._model_variables()
         with paddle.no_grad():
-            means = {name: self.ema_decay * e + (1 - self.ema_decay) * now[name] for name, e in self.averages.items()}
-        _assign(self.averages, means)
+            means = {name: self.ema_decay * e + (1 - self.ema_decay) * now[name] for name, e in self.ema.items()}
+        _assign(self.ema, means)
 
     def _losses(self, batch):
         """Logits; `_cross_entropy` of each image; sums of `train_step`."""
@@ -268,7 +268,7 @@ class Engine(base.Engine):
         return self.model(images).astype(self.dtype)
 
     def _cross_entropy(self, logits, labels):
-        """Softmax cross entropy of each image, from logits: Paddle's CPU kernel clips."""
+        """Softmax cross entropy of each image, from logits. Paddle's CPU kernel clips large ones."""
         right = paddle.take_along_axis(logits, labels.unsqueeze(1), axis=1).squeeze(1)
         target = (1 - self.label_smoothing) * right + self.label_smoothing * logits.mean(axis=1)
         losses = paddle.logsumexp(logits, axis=1) - target
@@ -276,7 +276,7 @@ class Engine(base.Engine):
 
     def _sums(self, logits, losses, labels):
         """See `Engine.train_step` in frameworks/base.py."""
-        # How many logits the right one does not beat; of equals the first wins, and NaN beats nothing.
+        # Rank: how many logits the right one does not beat. Of equal ones the first wins; NaN beats none.
         classes, index = paddle.arange(self.num_classes), labels.unsqueeze(1)
         right = paddle.take_along_axis(logits, index, axis=1)
         beaten = (right > logits) | ((right == logits) & (index <= classes))
@@ -286,7 +286,7 @@ class Engine(base.Engine):
 
     @contextlib.contextmanager
     def _recorded(self):
-        """In it, the outputs of all named layers are put into the dict that it gives, as NumPy arrays."""
+        """A context that gives a dict, into which go the outputs of all named layers as NumPy arrays."""
         outputs = {}
 
         def keep(name, layer, inputs, output):
@@ -304,8 +304,8 @@ class Engine(base.Engine):
         return list(self.model.named_sublayers())
 
     def _variables(self):
-        averages = {f"ema/{name}": average for name, average in self.averages.items()}
-        return {**self._model_variables(), **self._velocity_variables(), **averages}
+        ema = {f"ema/{name}": variable for name, variable in self.ema.items()}
+        return {**self._model_variables(), **self._velocity_variables(), **ema}
 
     def _model_variables(self):
         return {state.from_paddle(name): variable for name, variable in self.model.state_dict().items()}
@@ -317,7 +317,7 @@ class Engine(base.Engine):
 
 
 def _assign(variables, values):
-    """Set each of `variables` to its namesake in `values`."""
+    """Set each of `variables` to the value of the same name in `values`."""
     with paddle.no_grad():
         for name, variable in variables.items():
             paddle.assign(values[name], variable)

@@ -1,7 +1,7 @@
-"""What `benchmark` compares with: SE-ResNeXt as a Paddle user writes it from the article, Paddle's loop, its product.
+"""The baselines of `benchmark`: SE-ResNeXt as a Paddle user writes it from the article, `fit`, and a matrix product.
 
-Twin of tensorflow/stock.py. Stock layers only, every branch on its own, nothing of Tandem's: neither this module nor
-what it imports may set a variable that Paddle reads.
+Twin of tensorflow/stock.py. It has only stock layers, one for each branch, and nothing of Tandem: neither this module
+nor what it imports may set an environment variable that Paddle reads.
 """
 
 import time
@@ -29,7 +29,7 @@ class Branch(nn.Sequential):
 
 
 class SqueezeExcitation(nn.Layer):
-    """Scale each channel by a gate computed from all channels' means."""
+    """Scale each channel by a gate, computed from the means of all channels."""
 
     def __init__(self, channels, reduction_ratio):
         super().__init__()
@@ -48,7 +48,7 @@ class SqueezeExcitation(nn.Layer):
 
 
 class Block(nn.Layer):
-    """All branches, the transition, the gate, and the shortcut: averaged 2x2, zero channels at both ends, if wider."""
+    """Branches, transition, gate, and the shortcut: if wider, a 2x2 average pool and zero channels at both ends."""
 
     def __init__(self, in_dim, out_dim, depth, cardinality, reduction_ratio):
         super().__init__()
@@ -79,10 +79,10 @@ def build(num_classes, num_block, depth, out_dims, cardinality, reduction_ratio)
 
 
 class StepTimer(paddle.callbacks.Callback):
-    """Collects in `seconds` what each training step took: forward, backward and update, not the wait for data."""
+    """Collects the time of each training step in `seconds`: forward, backward and update, without the wait for data."""
 
     def on_train_begin(self, logs=None):
-        """Start with none."""
+        """Clear the times."""
         self.seconds = []
 
     def on_train_batch_begin(self, step, logs=None):
@@ -90,7 +90,7 @@ class StepTimer(paddle.callbacks.Callback):
         self.started = time.monotonic()
 
     def on_train_batch_end(self, step, logs=None):
-        """Stop it. Paddle has read the loss by now, so the step is done on a GPU too."""
+        """Stop the clock. Paddle has read the loss, so the step is done on a GPU too."""
         self.seconds.append(time.monotonic() - self.started)
 
 
@@ -111,7 +111,7 @@ class Pairs(paddle.io.Dataset):
 def train(model, images, labels, batch_size, learning_rate, momentum, nesterov, weight_decay):
     """Train one epoch with `Model.fit`; return the seconds of each step.
 
-    `images`: float32 [N, 3, H, W], normalised, the layout that Paddle expects; `labels`: int64 [N].
+    `images`: float32 [N, 3, H, W], normalised; `labels`: int64 [N].
     """
     timer = StepTimer()
     trainer = paddle.Model(model)
@@ -127,6 +127,6 @@ def train(model, images, labels, batch_size, learning_rate, momentum, nesterov, 
 
 
 def matrix_product(size, precision):
-    """A function that multiplies two matrices [size, size] on the device, and waits until that is done."""
+    """A function that multiplies two matrices [size, size] on the device and waits for the result."""
     matrix = paddle.randn([size, size]).astype(precision)
     return lambda: paddle.matmul(matrix, matrix)[0, 0].astype("float32").item()

@@ -1,4 +1,4 @@
-"""TensorFlow's engine: builds a network, trains it, gives and takes its state. Twin of paddle/engine.py."""
+"""TensorFlow's engine: builds a network, trains it, saves and loads its state. Twin of paddle/engine.py."""
 
 import contextlib
 from functools import partial
@@ -23,7 +23,7 @@ CANONICAL = {
     "moving_mean": "running_mean",
     "moving_variance": "running_var",
 }
-"""Keras' names of variables, and the canonical ones."""
+"""Keras' names of variables to the canonical ones, where they differ."""
 
 
 def configure(config):
@@ -37,14 +37,14 @@ def configure(config):
     index = int(number or 0)
     if kind == "gpu" and index >= len(gpus):
         raise UserError(
-            f"device: {config.device} is not here; TensorFlow sees {len(gpus)} GPUs. "
+            f"device: {config.device} is not available; TensorFlow sees {len(gpus)} GPUs. "
             "Use --device cpu, or install requirements-gpu-tensorflow.txt on a machine with one"
         )
     gpu = gpus[index] if gpus and kind != "cpu" else None
     tf.config.set_visible_devices([gpu] if gpu else [], "GPU")
     threads = cpu_threads(config)
     set_threads(threads)
-    # With Grappler on, repeats of SE-ResNeXt differ in the last bits, and a resumed run would not equal a whole one.
+    # With Grappler, repeated runs of SE-ResNeXt differ in the last bits, so a resumed run would not equal a whole one.
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     policies = {"bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
     tf.keras.config.set_dtype_policy(policies.get(config.precision, config.precision))
@@ -74,7 +74,7 @@ def configure(config):
 
 
 class Engine(base.Engine):
-    """A network in TensorFlow with its optimizer. The contract is that of frameworks/base.py."""
+    """A network in TensorFlow with its optimizer. For the contract see frameworks/base.py."""
 
     def __init__(self, config, num_classes, mean, std):
         self.record = configure(config)
@@ -91,7 +91,7 @@ class Engine(base.Engine):
 
         size = config.data.image_size
         self.model = networks.build(config.network, "tensorflow", num_classes)
-        self.model(tf.zeros([1, size, size, 3]))  # Keras makes the variables at the first call
+        self.model(tf.zeros([1, size, size, 3]))  # Keras creates the variables at the first call
         self.dropouts = {name: layer for name, layer in self._layers() if isinstance(layer, Dropout)}
         self.parameters = self.model.trainable_variables
         self.velocities = [tf.Variable(tf.zeros_like(parameter.value)) for parameter in self.parameters]
@@ -99,9 +99,9 @@ class Engine(base.Engine):
         if config.precision == "float16":
             self.loss_scale = tf.Variable(INITIAL_SCALE, dtype=tf.float32)
             self.good_steps = tf.Variable(0, dtype=tf.int64)
-        self.averages = {}
+        self.ema = {}
         if self.ema_decay is not None:
-            self.averages = {name: tf.Variable(variable.value) for name, variable in self._model_variables().items()}
+            self.ema = {name: tf.Variable(variable.value) for name, variable in self._model_variables().items()}
 
         images = tf.TensorSpec([None, 3, size, size], tf.uint8)
         labels = tf.TensorSpec([None], tf.int64)
@@ -119,11 +119,11 @@ class Engine(base.Engine):
         self.shapes = {name: _shape(variable) for name, variable in self._variables().items()}
         self.grouped = state.grouped(config.optimizer, self.shapes)
         weights = initial_state({name: self.shapes[name] for name in self._model_variables()}, config.seed)
-        averages = {f"ema/{name}": weights[name] for name in self.averages}
-        self.load_state({**self.state(), **weights, **averages}, "initial weights")
+        ema = {f"ema/{name}": weights[name] for name in self.ema}
+        self.load_state({**self.state(), **weights, **ema}, "initial weights")
 
     def train_step(self, batch, learning_rate, step):
-        """One training step; returns its sums."""
+        """Take one training step; return its sums."""
         train = self._train if batch.weight is None else self._train_mixed
         return train(*self._on_device(batch, step), tf.constant(learning_rate, self.dtype))
 
@@ -137,17 +137,17 @@ class Engine(base.Engine):
 
     @contextlib.contextmanager
     def averaged(self):
-        """In it, weights and statistics are their EMA."""
+        """A context in which weights and statistics are their EMA."""
         variables = self._model_variables()
         kept = {name: tf.identity(variable.value) for name, variable in variables.items()}
         try:
-            _assign(variables, self.averages)
+            _assign(variables, self.ema)
             yield
         finally:
             _assign(variables, kept)
 
     def trace(self, batch, learning_rate, step):
-        """A training step, and all that it computed."""
+        """Take a training step, and return all that it computed."""
         with self._recorded() as outputs:
             logits, losses, _, gradients = self._backward(*self._on_device(batch, step))
         self._update(gradients, tf.constant(learning_rate, self.dtype))
@@ -160,7 +160,7 @@ class Engine(base.Engine):
         return {**outputs, "logits": logits.numpy(), "loss": losses.numpy().mean(), **gradients}
 
     def trace_evaluation(self, batch):
-        """All that evaluation computes."""
+        """Return all that evaluation computes."""
         with self._recorded() as outputs:
             logits, losses, _ = self._losses(batch.images, batch.labels, training=False)
         return {**outputs, "logits": logits.numpy(), "loss": losses.numpy().mean()}
@@ -170,7 +170,7 @@ class Engine(base.Engine):
         return {name: type(layer).__name__ for name, layer in self._layers()}
 
     def peak_memory(self):
-        """The most memory taken so far, in bytes."""
+        """The peak memory so far, in bytes."""
         if self.record["device"] == "gpu":
             return tf.config.experimental.get_memory_info("GPU:0")["peak"]
         return environment.peak_memory()
@@ -184,7 +184,7 @@ class Engine(base.Engine):
         return arrays
 
     def load_state(self, arrays, origin):
-        """Set everything that `state` gives."""
+        """Set everything that `state` returns."""
         scale = {"loss_scale/scale": (), "loss_scale/good_steps": ()} if self.loss_scale is not None else {}
         state.check(arrays, {**self.shapes, **scale}, origin)
         for name, variable in self._variables().items():
@@ -194,7 +194,7 @@ class Engine(base.Engine):
             self.good_steps.assign(arrays["loss_scale/good_steps"])
 
     def _on_device(self, batch, step):
-        """What `_backward` takes, as tensors."""
+        """The arguments of `_backward`, as tensors."""
         keys = dropout.keys(self.seed, step, self.dropouts)
         tensors = tf.constant(batch.images), tf.constant(batch.labels), tf.constant(keys)
         if batch.weight is None:
@@ -208,7 +208,7 @@ class Engine(base.Engine):
         return metrics
 
     def _backward(self, images, labels, keys, *mix):
-        """`_losses` in training mode, and the gradients of their mean (with float16, scaled)."""
+        """`_losses` in training mode, and the gradients of their mean (in float16, scaled)."""
         with tf.GradientTape() as tape, dropout_keys(self.dropouts.values(), keys):
             if mix:
                 logits, losses, metrics = self._mixed_losses(images, labels, *mix)
@@ -224,11 +224,11 @@ class Engine(base.Engine):
             self._apply(gradients, learning_rate)
         else:
             self._apply_unscaled(gradients, learning_rate)
-        if self.averages:
-            self._average()
+        if self.ema:
+            self._update_ema()
 
     def _apply(self, gradients, learning_rate):
-        """This kernel keeps the learning rate out of the velocity, as Paddle does; Keras' SGD puts it in."""
+        """Update the parameters. As in Paddle, the velocity does not hold the learning rate; in Keras' SGD it does."""
         for parameter, gradient, velocity in zip(self.parameters, gradients, self.velocities, strict=True):
             factor, weight_decay = self.grouped.get(self._canonical_name(parameter), (1.0, self.weight_decay))
             tf.raw_ops.ResourceApplyMomentum(
@@ -241,7 +241,7 @@ class Engine(base.Engine):
             )
 
     def _apply_unscaled(self, gradients, learning_rate):
-        """The rule of paddle.amp.GradScaler: a step with an overflow is left out and halves the scale."""
+        """Update by the rule of paddle.amp.GradScaler: a step with an overflow is skipped and halves the scale."""
         gradients = [gradient / self.loss_scale for gradient in gradients]
         finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients])
         grow = finite & (self.good_steps >= GROWTH_STEPS - 1)
@@ -249,11 +249,11 @@ class Engine(base.Engine):
         self.loss_scale.assign(self.loss_scale * tf.where(grow, 2.0, tf.where(finite, 1.0, 0.5)))
         tf.cond(finite, lambda: self._apply(gradients, learning_rate), lambda: None)
 
-    def _average(self):
+    def _update_ema(self):
         """See `Engine.train_step` in frameworks/base.py."""
         now = self._model_variables()
-        means = {name: self.ema_decay * e + (1 - self.ema_decay) * now[name] for name, e in self.averages.items()}
-        _assign(self.averages, means)
+        means = {name: self.ema_decay * e + (1 - self.ema_decay) * now[name] for name, e in self.ema.items()}
+        _assign(self.ema, means)
 
     def _evaluate(self, images, labels):
         return self._losses(images, labels, training=False)[2]
@@ -283,7 +283,7 @@ class Engine(base.Engine):
         return tf.cast(self.model(images, training=training), self.dtype)
 
     def _cross_entropy(self, logits, labels):
-        """Softmax cross entropy of each image, from logits: Keras clips."""
+        """Softmax cross entropy of each image, from logits. Keras clips probabilities."""
         right = tf.gather(logits, labels, axis=1, batch_dims=1)
         target = (1 - self.label_smoothing) * right + self.label_smoothing * tf.reduce_mean(logits, axis=1)
         losses = tf.reduce_logsumexp(logits, axis=1) - target
@@ -291,7 +291,7 @@ class Engine(base.Engine):
 
     def _sums(self, logits, losses, labels):
         """See `Engine.train_step` in frameworks/base.py."""
-        # How many logits the right one does not beat; of equals the first wins, and NaN beats nothing.
+        # Rank: how many logits the right one does not beat. Of equal ones the first wins; NaN beats none.
         classes, index = tf.range(self.num_classes, dtype=tf.int64), labels[:, None]
         right = tf.gather(logits, index, axis=1, batch_dims=1)
         beaten = (right > logits) | ((right == logits) & (index <= classes))
@@ -301,7 +301,7 @@ class Engine(base.Engine):
 
     @contextlib.contextmanager
     def _recorded(self):
-        """In it, the outputs of all named layers are put into the dict that it gives, as NumPy arrays."""
+        """A context that gives a dict, into which go the outputs of all named layers as NumPy arrays."""
         outputs = {}
 
         def keep(name, call, *inputs, **options):
@@ -323,17 +323,17 @@ class Engine(base.Engine):
         return _named_layers(self.model, "")
 
     def _canonical_name(self, variable):
-        """model/stage1/conv/kernel is stage1.conv.weight."""
+        """The canonical name: stage1.conv.weight for model/stage1/conv/kernel."""
         *path, last = self._without_model(variable.path).split(".")
         return ".".join([*path, CANONICAL.get(last, last)])
 
     def _without_model(self, path):
-        """Keras' path, with dots, and without the model's own name, which those of a functional model lack."""
+        """Keras' path with dots and without the model's own name, which a functional model's paths do not have."""
         return path.removeprefix(f"{self.model.name}/").replace("/", ".")
 
     def _variables(self):
-        averages = {f"ema/{name}": average for name, average in self.averages.items()}
-        return {**self._model_variables(), **self._velocity_variables(), **averages}
+        ema = {f"ema/{name}": variable for name, variable in self.ema.items()}
+        return {**self._model_variables(), **self._velocity_variables(), **ema}
 
     def _model_variables(self):
         return {self._canonical_name(variable): variable for variable in self.model.variables}
@@ -344,7 +344,7 @@ class Engine(base.Engine):
 
 
 def _assign(variables, values):
-    """Set each of `variables` to its namesake in `values`."""
+    """Set each of `variables` to the value of the same name in `values`."""
     for name, variable in variables.items():
         variable.assign(values[name])
 
@@ -369,7 +369,7 @@ def _channel_first(array):
 
 
 def _named_layers(layer, prefix):
-    """All layers in `layer` with their dotted names: Keras' own paths are right only for layers with weights."""
+    """All layers in `layer` with their dotted names. Keras' own paths are right only for layers with weights."""
     layers = []
     for inner in layer._flatten_layers(include_self=False, recursive=False):
         if not isinstance(inner, tf.keras.layers.InputLayer):

@@ -1,7 +1,7 @@
-"""What `benchmark` compares with: SE-ResNeXt as a Keras user writes it from the article, Keras' loop, its product.
+"""The baselines of `benchmark`: SE-ResNeXt as a Keras user writes it from the article, `fit`, and a matrix product.
 
-Twin of paddle/stock.py. Stock layers only, every branch on its own, nothing of Tandem's: neither this module nor what
-it imports may set a variable that TensorFlow reads.
+Twin of paddle/stock.py. It has only stock layers, one for each branch, and nothing of Tandem: neither this module nor
+what it imports may set an environment variable that TensorFlow reads.
 """
 
 import time
@@ -24,7 +24,7 @@ def branch(x, depth, stride):
 
 
 def squeeze_excitation(x, channels, reduction_ratio):
-    """Scale each channel by a gate computed from all channels' means."""
+    """Scale each channel by a gate, computed from the means of all channels."""
     gate = layers.GlobalAveragePooling2D()(x)
     gate = layers.Dense(channels // reduction_ratio, activation="relu")(gate)
     gate = layers.Dense(channels, activation="sigmoid")(gate)
@@ -32,7 +32,7 @@ def squeeze_excitation(x, channels, reduction_ratio):
 
 
 def block(x, in_dim, out_dim, depth, cardinality, reduction_ratio):
-    """All branches, the transition, the gate, and the shortcut: averaged 2x2, zero channels at both ends, if wider."""
+    """Branches, transition, gate, and the shortcut: if wider, a 2x2 average pool and zero channels at both ends."""
     stride = 1 if in_dim == out_dim else 2
     y = layers.Concatenate()([branch(x, depth, stride) for _ in range(cardinality)])
     y = squeeze_excitation(conv_bn(y, out_dim, 1), out_dim, reduction_ratio)
@@ -56,10 +56,10 @@ def build(num_classes, num_block, depth, out_dims, cardinality, reduction_ratio)
 
 
 class StepTimer(keras.callbacks.Callback):
-    """Collects in `seconds` what each training step took: forward, backward and update, not the wait for data."""
+    """Collects the time of each training step in `seconds`: forward, backward and update, without the wait for data."""
 
     def on_train_begin(self, logs=None):
-        """Start with none."""
+        """Clear the times."""
         self.seconds = []
 
     def on_train_batch_begin(self, batch, logs=None):
@@ -67,15 +67,15 @@ class StepTimer(keras.callbacks.Callback):
         self.started = time.monotonic()
 
     def on_train_batch_end(self, batch, logs=None):
-        """Stop it. Keras has read the loss by now, so the step is done on a GPU too."""
+        """Stop the clock. Keras has read the loss, so the step is done on a GPU too."""
         self.seconds.append(time.monotonic() - self.started)
 
 
 def train(model, images, labels, batch_size, learning_rate, momentum, nesterov, weight_decay):
     """Train one epoch with `Model.fit`; return the seconds of each step.
 
-    `images`: float32 [N, 3, H, W], normalised, turned here to the channels-last layout that Keras expects; `labels`:
-    int64 [N]. Keras decays the weights apart from the gradient, which is as much work.
+    `images`: float32 [N, 3, H, W], normalised, transposed here to channels last; `labels`: int64 [N]. Keras' weight
+    decay is decoupled from the gradient, which is the same amount of work.
     """
     timer = StepTimer()
     model.compile(
@@ -89,6 +89,6 @@ def train(model, images, labels, batch_size, learning_rate, momentum, nesterov, 
 
 
 def matrix_product(size, precision):
-    """A function that multiplies two matrices [size, size] on the device, and waits until that is done."""
+    """A function that multiplies two matrices [size, size] on the device and waits for the result."""
     matrix = tf.cast(tf.random.normal([size, size]), precision)
     return lambda: tf.linalg.matmul(matrix, matrix)[0, 0].numpy()
