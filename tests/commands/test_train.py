@@ -77,6 +77,15 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_wait(tmp_path, ru
     assert capsys.readouterr().out == "" and runs == []
 
 
+def test_so_is_an_empty_folder_on_a_disk_that_takes_nothing(tmp_path, runs, monkeypatch):
+    def full(dir):
+        raise OSError(30, "Read-only file system", str(dir))
+
+    monkeypatch.setattr(train.tempfile, "TemporaryFile", full)
+    assert "cannot be written (Read-only file system); choose another --run-dir" in refused(run_dir=tmp_path)
+    assert runs == [] and tmp_path.is_dir()
+
+
 def test_a_folder_is_there_for_the_run_and_goes_if_that_fails(tmp_path, monkeypatch):
     def fail(settings, framework, folder, *_):
         assert folder.is_dir()

@@ -357,9 +357,9 @@ def test_durations(seconds, expected):
 
 def test_the_time_left_counts_steps_at_the_speed_of_late_and_tests(tmp_path):
     run = Run(settings_of(evaluation={"period": 2}, epochs=5), "numpy", tmp_path)
-    run.epoch, run.batch, run.evaluation_seconds = 1, 2, 100.0  # 18 steps to go, and tests after epochs 2, 4 and 5
+    run.epoch, run.batch, run.evaluation_seconds = 2, 2, 100.0  # 13 steps to go, and tests after epochs 4 and 5
     run.laps.extend([(7.0, 2), (1.0, 2)])
-    assert run._seconds_left() == 18 * 2 + 300
+    assert run._seconds_left() == 13 * 2 + 200
 
 
 def test_the_first_step_of_a_process_is_no_measure_of_the_others(tmp_path, monkeypatch):
