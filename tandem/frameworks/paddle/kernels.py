@@ -1,6 +1,6 @@
 """What is there for speed, each beside the plain form that it equals. Twin of tensorflow/kernels.py.
 
-TANDEM_FAST_KERNELS=0 leaves only the plain forms: see environment.py. Images are [N, C, H, W].
+With TANDEM_FAST_KERNELS=0 only the plain forms are used: see environment.py. Images are [N, C, H, W].
 """
 
 import math
@@ -16,7 +16,7 @@ _threads = 1
 _pool = ThreadPoolExecutor(1)
 
 _SHARED_OUT = 2**19
-"""A convolution without groups is shared out to threads from so many MACs an image: less is not worth it."""
+"""Threads share a convolution without groups from so many MACs an image: for fewer it is not worth it."""
 
 
 def set_threads(count):
@@ -27,10 +27,10 @@ def set_threads(count):
 
 
 def conv2d(x, weight, stride, padding, groups):
-    """`plain_conv2d`; on a CPU, threads share out the images of a batch.
+    """`plain_conv2d`, faster: on a CPU threads share the images of a batch.
 
     Paddle's CPU kernel (paddle/phi/kernels/impl/conv_kernel_impl.h) makes one matrix product an image and a group, and
-    does the rest of its work on one core. On a GPU cuDNN does better by itself.
+    does the rest of its work on one core. On a GPU cuDNN needs no threads.
     """
     # A traced graph stays one operator.
     parts = min(_threads, x.shape[0]) if environment.FAST_KERNELS and paddle.in_dynamic_mode() else 1
@@ -50,7 +50,7 @@ def plain_conv2d(x, weight, stride, padding, groups):
 
 
 class _ConvolutionInParts(paddle.autograd.PyLayer):
-    """A convolution on a CPU, its batch shared out to threads. Paddle's operators release Python's lock."""
+    """A convolution on a CPU, whose threads share the batch. Paddle's operators release Python's lock."""
 
     @staticmethod
     def forward(ctx, x, weight, stride, padding, groups, parts):
@@ -79,7 +79,7 @@ class _ConvolutionInParts(paddle.autograd.PyLayer):
 
 
 def _in_threads(function, *arguments):
-    """Like map, in a thread each, with one MKL thread for each of them."""
+    """Like map, but each call runs in a thread of its own, with one MKL thread."""
     paddle.base.core.set_num_threads(1)
     try:
         return list(_pool.map(function, *arguments))

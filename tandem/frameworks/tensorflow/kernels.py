@@ -1,6 +1,6 @@
 """What is there for speed, each beside the plain form that it equals. Twin of paddle/kernels.py.
 
-TANDEM_FAST_KERNELS=0 leaves only the plain forms: see environment.py. Images are [N, H, W, C].
+With TANDEM_FAST_KERNELS=0 only the plain forms are used: see environment.py. Images are [N, H, W, C].
 """
 
 import functools
@@ -19,12 +19,11 @@ def set_threads(count):
 
 
 def conv2d(x, weight, stride, padding, groups):
-    """`plain_conv2d`, without an operator of its own for the padding where the size stays; on a CPU also
+    """`plain_conv2d`, faster.
 
-    - groups as separate convolutions and a concat: TensorFlow's own grouped convolution took 25 times as long;
-    - another gradient of the weight where the images are small: see `_same_conv2d`.
-
-    On a GPU cuDNN has grouped convolutions and does better by itself.
+    Where the size stays, the convolution pads by itself. On a CPU groups are separate convolutions and a concat:
+    TensorFlow's own grouped convolution took 25 times as long. There small images have another gradient of the weight,
+    too: see `_same_conv2d`. On a GPU cuDNN has grouped convolutions and needs neither.
     """
     if not environment.FAST_KERNELS:
         return plain_conv2d(x, weight, stride, padding, groups)
@@ -43,8 +42,8 @@ def plain_conv2d(x, weight, stride, padding, groups):
 
     Weight: [kernel_size, kernel_size, in_channels / groups, out_channels].
 
-    On a CPU a grouped convolution in float64 is branches, here too: TensorFlow has no gradient for it. For the other
-    types oneDNN has one.
+    On a CPU a grouped convolution in float64 is separate convolutions here, too: TensorFlow has no gradient for it. In
+    the other types oneDNN has one.
     """
     convolve = functools.partial(tf.nn.conv2d, strides=stride, padding="VALID")
     if groups > 1 and x.dtype == tf.float64 and not tf.config.get_visible_devices("GPU"):
@@ -64,11 +63,11 @@ def _in_branches(convolve, x, weight, groups):
 
 
 def _same_conv2d(x, weight, own_gradient):
-    """A convolution that keeps the size; with `own_gradient` the weight's is a faster one where images are small.
+    """A convolution that keeps the size. With `own_gradient`, small images have a faster gradient of the weight.
 
-    oneDNN's goes through the whole weight for every image. Where an image has fewer pixels than channels, one product
-    of matrices for each place in the kernel takes a fifth to two thirds of its time in bfloat16, so that VGG-16 trains
-    1.2 to 1.4 times as fast; in float32 it made no difference. With a stride it would take three times as long:
+    oneDNN's gradient goes through the whole weight for every image. Where an image has fewer pixels than channels, one
+    matrix product for each place in the kernel takes a fifth to two thirds of its time in bfloat16: VGG-16 trains 1.2
+    to 1.4 times as fast. In float32 it made no difference. With a stride it would take three times as long, because
     TensorFlow is slow to gather every other pixel.
     """
     size, _, in_channels, out_channels = weight.shape
@@ -96,9 +95,9 @@ def _same_conv2d(x, weight, own_gradient):
 
 
 def batch_norm(x, gamma, beta, mean, variance, epsilon, training):
-    """`plain_batch_norm` by TensorFlow's fused kernel, which does not compute in float64.
+    """`plain_batch_norm` by TensorFlow's fused kernel. There is none in float64, which takes the plain form.
 
-    Paddle's own batch norm is one kernel in every type, so its twin has no such function.
+    Paddle's own batch norm is one kernel in every type, so paddle/kernels.py has no such function.
     """
     if not environment.FAST_KERNELS or x.dtype == tf.float64:
         return plain_batch_norm(x, gamma, beta, mean, variance, epsilon, training)
@@ -112,10 +111,10 @@ def batch_norm(x, gamma, beta, mean, variance, epsilon, training):
 
 
 def plain_batch_norm(x, gamma, beta, mean, variance, epsilon, training):
-    """(x - mean) / sqrt(variance + epsilon) * gamma + beta, and the mean and the variance that it used.
+    """(x - mean) / sqrt(variance + epsilon) * gamma + beta; also the mean and the variance that it used.
 
-    They are `mean` and `variance`; in `training` those of the batch, over N, H and W, the variance biased. All four
-    are [C], and float32 where x is of 16 bits: it is computed in their type.
+    In `training` it uses the mean and the biased variance of the batch, over N, H and W; otherwise `mean` and
+    `variance`. The parameters and statistics are [C], and float32 where x has 16 bits: it computes in their type.
     """
     wide = tf.cast(x, gamma.dtype)
     if training:

@@ -1,0 +1,183 @@
+"""What test_kernels.py has done in a process of each framework's own.
+
+As a script, python kernel_worker.py FRAMEWORK FILE: takes one step of training in each precision, writes the states
+into FILE, and prints how often it took each fast form, as JSON.
+"""
+
+import contextlib
+import functools
+import importlib
+import json
+import sys
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tandem.config.load import check_config
+from tandem.data.batches import Batch
+from tandem.frameworks import environment
+from tandem.frameworks.base import load_engine
+
+SIZE, CLASSES = 8, 5
+PRECISIONS = ("float32", "float64")
+
+
+def settings(precision):
+    network = {"name": "se_resnext", "num_block": 1, "depth": 16, "cardinality": 2, "out_dims": [32, 64]}
+    values = {
+        "network": network | {"reduction_ratio": 4},
+        "data": {"image_size": SIZE},
+        "schedule": {"name": "constant"},
+        "epochs": 1,
+        "precision": precision,
+        "device": "cpu",
+        "threads": 2,
+    }
+    return check_config(values, "test")
+
+
+@functools.cache
+def kernels_of(framework):
+    """The framework's kernels; it computes on two threads of the CPU, and chooses the fast forms."""
+    load_engine(framework).configure(settings("float32"))  # before it computes: TensorFlow's threads are set once
+    return importlib.import_module(f"tandem.frameworks.{framework}.kernels")
+
+
+@contextlib.contextmanager
+def counted(framework):
+    """In it, how often each of the fast forms is taken is counted in the dict that it gives."""
+    kernels = kernels_of(framework)
+    if framework == "paddle":
+        ways = {"threads": (kernels._ConvolutionInParts, "apply")}
+    else:
+        tf = kernels.tf
+        ways = {
+            "branches": (kernels, "_in_branches"),
+            "same": (kernels, "_same_conv2d"),
+            "gradient": (tf, "custom_gradient"),
+            "fused": (tf.compat.v1.nn, "fused_batch_norm"),
+        }
+    counts = {}
+    with contextlib.ExitStack() as stack:
+        mocks = {
+            way: stack.enter_context(patch.object(owner, name, wraps=getattr(owner, name)))
+            for way, (owner, name) in ways.items()
+        }
+        yield counts
+        counts |= {way: mock.call_count for way, mock in mocks.items()}
+
+
+def differentiate(framework, function, arrays, dtype):
+    """y = function(*tensors), and the gradients of sum(y * dy) by each of them; dy is the last of `arrays`."""
+    if framework == "paddle":
+        import paddle
+
+        *tensors, dy = (paddle.to_tensor(array, dtype=dtype, stop_gradient=False) for array in arrays)
+        y = function(*tensors)
+        y.backward(dy)
+        return [tensor.numpy().astype(np.float64) for tensor in (y, *(tensor.grad for tensor in tensors))]
+    import tensorflow as tf
+
+    *tensors, dy = (tf.cast(array, dtype) for array in arrays)
+    with tf.GradientTape() as tape:
+        tape.watch(tensors)
+        y = function(*tensors)
+    gradients = tape.gradient(y, tensors, dy)
+    return [tf.cast(tensor, tf.float64).numpy() for tensor in (y, *gradients)]
+
+
+def convolutions(framework, batch, size, inputs, outputs, kernel_size, stride, padding, groups, dtype, threads):
+    """The convolution of random images [batch, groups * inputs, *size] to groups * outputs channels.
+
+    Returns:
+        y and its gradients by x and by the weight: of `conv2d`, of `plain_conv2d`, and as what rounding is measured by,
+        where each term of their sums counts positive; and the counts of `counted`.
+    """
+    rng, kernels = np.random.default_rng(0), kernels_of(framework)
+    after = [(length + 2 * padding - kernel_size) // stride + 1 for length in size]
+    x, dy = rng.normal(size=(batch, groups * inputs, *size)), rng.normal(size=(batch, groups * outputs, *after))
+    weight = rng.normal(size=(groups * outputs, inputs, kernel_size, kernel_size))
+    if framework == "tensorflow":
+        x, dy, weight = x.transpose(0, 2, 3, 1), dy.transpose(0, 2, 3, 1), weight.transpose(2, 3, 1, 0)
+    else:
+        kernels.set_threads(threads)
+
+    def differentiated(kernel, arrays, dtype):
+        def function(x, weight):
+            return kernel(x, weight, stride, padding, groups)
+
+        return differentiate(framework, function, arrays, dtype)
+
+    arrays = x, weight, dy
+    with patch.object(environment, "FAST_KERNELS", True), counted(framework) as counts:
+        fast = differentiated(kernels.conv2d, arrays, dtype)
+    plain = differentiated(kernels.plain_conv2d, arrays, dtype)
+    terms = differentiated(kernels.plain_conv2d, [np.abs(array) for array in arrays], "float64")
+    return fast, plain, terms, counts
+
+
+def shared(*arguments):
+    """`convolutions` in Paddle, whose threads share a convolution of any size."""
+    with patch.object(kernels_of("paddle"), "_SHARED_OUT", 0):
+        return convolutions("paddle", *arguments)
+
+
+def batch_norms(shape, offset, scale, training, dtype):
+    """The batch norm of random images, NHWC, in TensorFlow.
+
+    Returns:
+        y, its gradients by x, gamma and beta, the mean and the variance: of `batch_norm` in `dtype`, and of
+        `plain_batch_norm` in the same and in float64; x as it was in `dtype`, gamma and dy; the counts of `counted`.
+    """
+    import tensorflow as tf
+
+    rng, kernels, channels = np.random.default_rng(0), kernels_of("tensorflow"), shape[-1]
+    x = tf.cast(offset + scale * rng.normal(size=shape), dtype)
+    gamma, beta, mean = (rng.normal(size=channels).astype(np.float32) for _ in range(3))
+    variance, dy = rng.uniform(0.5, 2, channels).astype(np.float32), tf.cast(rng.normal(size=shape), dtype)
+
+    def differentiated(kernel, wide):
+        tensors = [tf.cast(tensor, wide or tensor.dtype) for tensor in (x, gamma, beta)]
+        with tf.GradientTape() as tape:
+            tape.watch(tensors)
+            y, *statistics = kernel(
+                *tensors, *(tf.cast(array, wide or tf.float32) for array in (mean, variance)), 1e-5, training
+            )
+        gradients = tape.gradient(y, tensors, tf.cast(dy, y.dtype))
+        return [tf.cast(tensor, tf.float64).numpy() for tensor in (y, *gradients, *statistics)]
+
+    with patch.object(environment, "FAST_KERNELS", True), counted("tensorflow") as counts:
+        fast = differentiated(kernels.batch_norm, None)
+    plain, exact = differentiated(kernels.plain_batch_norm, None), differentiated(kernels.plain_batch_norm, tf.float64)
+    x, dy = (tf.cast(tensor, tf.float64).numpy() for tensor in (x, dy))
+    return fast, plain, exact, (x, gamma, dy), counts
+
+
+def step(framework):
+    """The states after one step from one state, by precision and name, and the counts of `counted` by precision."""
+    engine, arrays, counts = load_engine(framework), {}, {}
+    rng = np.random.default_rng(0)
+    batch = Batch(rng.integers(0, 256, (5, 3, SIZE, SIZE), dtype=np.uint8), rng.integers(0, CLASSES, 5))
+    for precision in PRECISIONS:
+        kernels_of(framework)
+        twin = engine.Engine(settings(precision), CLASSES, np.full((3, 1, 1), 120.0), np.full((3, 1, 1), 60.0))
+        with counted(framework) as counts[precision]:
+            twin.train_step(batch, 0.1, 0).numpy()
+        arrays |= {f"{precision}/{name}": array for name, array in twin.state().items()}
+    return arrays, counts
+
+
+def fast_step(framework):
+    """`step` with the fast forms, whatever the environment says."""
+    with patch.object(environment, "FAST_KERNELS", True):
+        return step(framework)
+
+
+if __name__ == "__main__":
+    framework, file = sys.argv[1:]
+    arrays, counts = step(framework)
+    np.savez(file, **arrays)
+    print(json.dumps(counts))
