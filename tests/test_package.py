@@ -11,7 +11,7 @@ from pathlib import Path
 
 import tandem
 from tandem.config.load import check_config
-from tandem.core.files import ROOT
+from tandem.core.paths import ROOT
 from tandem.frameworks.base import load_engine
 from tandem.training import checkpoint
 from tandem.use import convert

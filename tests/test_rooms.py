@@ -7,7 +7,7 @@ import sys
 import tomllib
 from typing import NamedTuple
 
-from tandem.core.files import ROOT
+from tandem.core.paths import ROOT
 from tandem.frameworks.base import FRAMEWORKS
 
 import pytest

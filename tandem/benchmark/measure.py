@@ -41,8 +41,8 @@ from tandem.config import networks
 from tandem.config import schema as config
 from tandem.config.load import check_config, load_config
 from tandem.core.errors import UserError
-from tandem.core.files import ROOT
 from tandem.core.machine import cores, machine
+from tandem.core.paths import CONFIGS, child_environment
 from tandem.data.batches import evaluation_batches, training_batches
 from tandem.data.images import fill_color, normalization
 from tandem.frameworks.base import load_engine
@@ -50,7 +50,7 @@ from tandem.frameworks.base import load_engine
 import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-CONFIGS = (ROOT / "configs" / "lenet5.yaml", ROOT / "configs" / "se_resnext_small.yaml")
+DEFAULT = (CONFIGS / "lenet5.yaml", CONFIGS / "se_resnext_small.yaml")
 STOCK = ("stock", "stock_settings")
 BURN_IN = 2  # warm-up steps, in which memory is allocated and graphs are compiled
 NUM_CLASSES = 10
@@ -239,7 +239,7 @@ def measure(what, **arguments):
     """
     ended = subprocess.run(
         [sys.executable, "-m", "tandem.benchmark.measure", what, json.dumps(arguments)],
-        env={**clean_environment(), "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])},
+        env=child_environment(clean_environment()),
         capture_output=True,
         text=True,
         errors="replace",

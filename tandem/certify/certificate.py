@@ -22,8 +22,8 @@ from tandem.config import networks
 from tandem.config.load import check_config, load_config, overridden
 from tandem.core import files
 from tandem.core.errors import UserError
-from tandem.core.files import ROOT
 from tandem.core.initial_weights import WHITENING_IMAGES
+from tandem.core.paths import CONFIGS, ROOT
 from tandem.data.batches import training_batches
 from tandem.data.images import fill_color, load_dataset, normalization
 from tandem.frameworks.base import FRAMEWORKS
@@ -168,6 +168,9 @@ def subject(network, overrides=(), warn=print):
         path, arrays, metadata = checkpoint.find(network, warn)
         return check_config(overridden(metadata["config"], overrides), str(path)), arrays
     names = networks.names()
+    shipped = CONFIGS / f"{network}.yaml"
+    if network not in names and shipped.is_file():
+        return load_config(shipped, overrides), None
     if network.endswith(".py"):
         described = {"name": "own", "file": network}
     elif network in names:

@@ -59,7 +59,7 @@ def benchmark(
     if chart and chart.suffix.lower() != ".png":
         raise UserError(f"--chart {chart}: the chart is a PNG; end its name in .png")
     figures = benchmark.benchmark(
-        config or benchmark.CONFIGS,
+        config or benchmark.DEFAULT,
         framework or FRAMEWORKS,
         batch_size or (32,),
         precision or ("float32",),

@@ -1,6 +1,5 @@
 """What all commands share: one line for bad input, and options that mean the same everywhere."""
 
-import difflib
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -9,10 +8,6 @@ from typing import Annotated
 from tandem.core.errors import UserError
 
 import typer
-
-_package = Path(__file__).resolve().parents[1]
-CONFIGS = _package / "configs" if (_package / "configs").is_dir() else _package.parent / "configs"
-"""The shipped configs: where pip installs them, or in a checkout."""
 
 
 class Framework(StrEnum):
@@ -56,25 +51,6 @@ def run(app):
 def make_app(**options):
     """A typer app that shows no tracebacks of its own and needs no completion."""
     return typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, **options)
-
-
-def find_config(name):
-    """The path of the config `name`: that file, or else the shipped config of this name (quickstart).
-
-    Raises:
-        UserError: it is neither; names those that are near.
-    """
-    path = Path(name)
-    if path.exists() and not path.is_dir():
-        return path
-    shipped = CONFIGS / f"{path.stem}.yaml"
-    if str(name) in (path.stem, shipped.name) and shipped.is_file():
-        return shipped
-    stems = sorted(other.stem for other in CONFIGS.glob("*.yaml"))
-    beside = [str(other) for other in path.parent.glob("*.yaml")]
-    near = [*difflib.get_close_matches(path.stem, stems, 2), *difflib.get_close_matches(str(path), beside, 2)]
-    hint = f"did you mean {' or '.join(near)}?" if near else f"give a YAML file, or one of {', '.join(stems)}"
-    raise UserError(f"{name}: no such config; {hint}")
 
 
 def interpreters(paddle, tensorflow):

@@ -9,7 +9,7 @@ import typer
 
 
 def compare(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file.")],
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="A YAML file, or the name of a shipped config.")],
     override: Annotated[
         list[str] | None, typer.Option("-o", metavar="KEY=VALUE", help="Set one key, e.g. epochs=3 or device=gpu.")
     ] = None,

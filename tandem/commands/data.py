@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Annotated
 
-from tandem.commands.cli import CONFIGS
-
 import typer
 
 
@@ -27,7 +25,7 @@ def data(
 
     from rich.console import Console
 
-    settings = load_config(config or CONFIGS / "se_resnext.yaml", override or ())
+    settings = load_config(config or "se_resnext", override or ())
     if output.is_dir():
         raise UserError(f"--output {output}: is a folder; name a file")
     files.check_folder(output.parent)

@@ -10,17 +10,18 @@ def results(
 ):
     """Write docs/results.md and the README's table, in both languages, from results/*.json."""
     from tandem.core import files
+    from tandem.core.paths import ROOT
     from tandem.report.results import written
 
     stale = [
         (path, text)
-        for path, text in written(files.ROOT).items()
+        for path, text in written(ROOT).items()
         if not path.exists() or path.read_text(encoding="utf-8") != text
     ]
     for path, text in stale:
         if not check:
             files.write_file(path, text.encode())
-        print(f"{'Stale' if check else 'Written'}: {path.relative_to(files.ROOT)}")
+        print(f"{'Stale' if check else 'Written'}: {path.relative_to(ROOT)}")
     if not stale:
         print("All pages are as results/*.json has it.")
     elif check:

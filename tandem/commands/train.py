@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Annotated
 
-from tandem.commands.cli import Framework, find_config, make_app, run
+from tandem.commands.cli import Framework, make_app, run
 from tandem.core.errors import UserError
 
 import typer
@@ -96,7 +96,7 @@ def train_from(framework, config, overrides, resume, run_dir, script=None):
     Raises:
         UserError: for any bad input.
     """
-    from tandem.config.load import check_config, load_config, overridden
+    from tandem.config.load import check_config, find_config, load_config, overridden
     from tandem.training import checkpoint
 
     from rich.console import Console

@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import json
 import math
-import os
 import shlex
 import shutil
 import signal
@@ -25,8 +24,8 @@ from tandem.compare.curves import images_per_second
 from tandem.config.load import check_config, load_config, save_config
 from tandem.core import files
 from tandem.core.errors import UserError
-from tandem.core.files import ROOT
 from tandem.core.machine import machine
+from tandem.core.paths import child_environment
 from tandem.frameworks.base import FRAMEWORKS
 from tandem.frameworks.layer_table import totals
 from tandem.frameworks.workers import Workers
@@ -285,10 +284,9 @@ def _train(folder, settings, framework, seed, python, say):
         shutil.rmtree(run, ignore_errors=True)  # it was killed before its first checkpoint
         where = ["--run-dir", str(run)]
     say(f"Training {framework}, seed {seed}")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     # A session of its own: Ctrl-C reaches it once, from here.
     try:
-        process = subprocess.Popen([*command, *where], start_new_session=True, env=environment)
+        process = subprocess.Popen([*command, *where], start_new_session=True, env=child_environment())
     except OSError as error:
         raise UserError(f"--python-{framework} {python}: {error.strerror}; name a Python") from error
     with _signals_to(process) as stopped:

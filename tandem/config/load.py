@@ -7,22 +7,44 @@ from typing import get_args
 
 from tandem.config.schema import Config
 from tandem.core.errors import UserError
+from tandem.core.paths import CONFIGS
 
 import yaml
 from pydantic import ValidationError
 
 
-def load_config(path, overrides=()):
-    """Read the YAML file `path`, apply `overrides` ("optimizer.learning_rate=0.05"), and check: a `Config`.
+def find_config(name):
+    """The path of the config `name`: that file, or else the shipped config of this name (quickstart).
 
     Raises:
-        UserError: the file cannot be read, is not YAML, or a key is unknown, missing or has a wrong value.
+        UserError: it is neither; names those that are near.
     """
+    path = Path(name)
+    if path.exists() and not path.is_dir():
+        return path
+    shipped = CONFIGS / f"{path.stem}.yaml"
+    if str(name) in (path.stem, shipped.name) and shipped.is_file():
+        return shipped
+    stems = sorted(other.stem for other in CONFIGS.glob("*.yaml"))
+    beside = [str(other) for other in path.parent.glob("*.yaml")]
+    near = [*difflib.get_close_matches(path.stem, stems, 2), *difflib.get_close_matches(str(path), beside, 2)]
+    hint = f"did you mean {' or '.join(near)}?" if near else f"give a YAML file, or one of {', '.join(stems)}"
+    raise UserError(f"{name}: no such config; {hint}")
+
+
+def load_config(path, overrides=()):
+    """Read the config `path`, apply `overrides` ("optimizer.learning_rate=0.05"), and check: a `Config`.
+
+    Args:
+        path: a YAML file, or the name of a shipped config: see `find_config`.
+        overrides: keys and values, in the order in which they are set.
+
+    Raises:
+        UserError: the file is not there, cannot be read or is not YAML, or a key is unknown, missing or wrong.
+    """
+    path = find_config(path)
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        there = ", ".join(sorted(str(other) for other in Path(path).parent.glob("*.yaml")))
-        raise UserError(f"{path}: no such config; {f'there are {there}' if there else 'check the path'}") from None
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as a config ({error}); give a YAML text file") from error
     values = _parse(text, path)

@@ -8,9 +8,6 @@ from tandem.core.errors import UserError
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[2]
-"""The folder that holds the package and the networks: a checkout, or where pip installed them."""
-
 UNFINISHED = ".unfinished-"
 """The prefix of a file's name while it is being written."""
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from tandem.core import files
 from tandem.core.errors import UserError
-from tandem.core.files import ROOT
+from tandem.core.paths import child_environment
 from tandem.frameworks.base import FRAMEWORKS
 
 
@@ -63,10 +62,9 @@ class Workers:
         python = self.pythons.get(framework, sys.executable)
         command = [python, "-m", self.module, framework, str(self.folder)]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
         with open(self.folder / f"{framework}-said", "w") as said:
             try:
-                return subprocess.Popen(command, stderr=said, text=True, env=environment, **pipes)
+                return subprocess.Popen(command, stderr=said, text=True, env=child_environment(), **pipes)
             except OSError as error:
                 raise UserError(f"--python-{framework} {python}: {error.strerror}; name a Python") from error
 

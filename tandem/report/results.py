@@ -1,6 +1,6 @@
 """The measured figures: read from results/*.json, and written as pages. Each figure stands in one file, once.
 
-What the pages say around the figures, in both languages, is in results/templates/ and results/vocabulary.json.
+What the pages say around the figures, in both languages, is in templates/ and results/vocabulary.json.
 """
 
 import datetime
@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from tandem.core.errors import UserError
-from tandem.core.files import ROOT
+from tandem.core.paths import ROOT
 
 import jinja2
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, model_validator
+
+TEMPLATES = Path(__file__).parent / "templates"
 
 BEGIN = "<!-- results: written by tandem results -->"
 END = "<!-- /results -->"
@@ -211,8 +213,8 @@ def written(root=ROOT):
     pages = {}
     for chinese, suffix in ((False, ".md"), (True, ".zh.md")):
         writer = Writer(results, chinese)
-        pages[root / "docs" / f"results{suffix}"] = writer.render(root / "results/templates" / f"page{suffix}")
-        table = writer.render(root / "results/templates" / f"readme{suffix}")
+        pages[root / "docs" / f"results{suffix}"] = writer.render(TEMPLATES / f"results{suffix}")
+        table = writer.render(TEMPLATES / f"results_table{suffix}")
         pages[root / f"README{suffix}"] = _with_table(root / f"README{suffix}", table)
     return pages
 

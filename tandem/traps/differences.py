@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from tandem import traps
-from tandem.core.files import ROOT
+from tandem.core.paths import ROOT
 from tandem.traps.symbols import quote
 from tandem.traps.trap import BATCH_SIZE, STEPS
 

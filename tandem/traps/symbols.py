@@ -9,7 +9,7 @@ import tokenize
 from typing import NamedTuple
 
 from tandem.core.errors import UserError
-from tandem.core.files import ROOT
+from tandem.core.paths import ROOT
 
 
 class Code(NamedTuple):

@@ -8,7 +8,7 @@ from tandem.benchmark import measure as benchmark
 from tandem.benchmark import report as benchmark_report
 from tandem.config.load import check_config
 from tandem.core.errors import UserError
-from tandem.core.files import ROOT
+from tandem.core.paths import ROOT
 from tandem.frameworks.base import FRAMEWORKS
 
 import pytest

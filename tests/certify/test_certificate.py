@@ -10,7 +10,7 @@ from tandem.certify.certificate import TOLERANCES, WORKER, Certificate, certify,
 from tandem.certify.sameness import compare, relative_error
 from tandem.config.load import check_config
 from tandem.core.errors import UserError
-from tandem.core.files import ROOT
+from tandem.core.paths import ROOT
 from tandem.frameworks.workers import Workers
 from tandem.training import checkpoint
 

@@ -3,9 +3,9 @@ import sys
 from pathlib import Path
 
 from tandem.commands import cli
-from tandem.config.load import load_config
+from tandem.config.load import find_config, load_config
 from tandem.core.errors import UserError
-from tandem.core.files import ROOT
+from tandem.core.paths import ROOT
 
 import pytest
 
@@ -33,9 +33,9 @@ def test_a_user_error_is_one_line_and_exit_code_2(capsys):
 @pytest.mark.parametrize("name", ["quickstart", "quickstart.yaml"])
 def test_a_shipped_config_is_found_by_its_name(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
-    assert load_config(cli.find_config(name)) == load_config(ROOT / "configs" / "quickstart.yaml")
+    assert load_config(find_config(name)) == load_config(ROOT / "configs" / "quickstart.yaml")
     (tmp_path / name).write_text("mine")
-    assert cli.find_config(name) == Path(name)  # a file comes first
+    assert find_config(name) == Path(name)  # a file comes first
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_a_name_that_is_no_config_is_one_line_with_near_ones(tmp_path, monkeypat
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "small.yaml").touch()
     with pytest.raises(UserError) as refused:
-        cli.find_config(name)
+        find_config(name)
     assert expected in str(refused.value)
 
 

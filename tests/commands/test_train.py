@@ -7,7 +7,7 @@ from pathlib import Path
 from tandem.commands import cli, train
 from tandem.config.load import load_config
 from tandem.core.errors import UserError
-from tandem.core.files import ROOT
+from tandem.core.paths import ROOT
 from tandem.training import checkpoint
 from tandem.training import loop as training
 

@@ -16,7 +16,7 @@ from tandem.compare import report as comparison_report
 from tandem.compare.comparison import Comparison, difference, verdicts
 from tandem.config.load import check_config, load_config
 from tandem.core.errors import UserError
-from tandem.core.files import ROOT
+from tandem.core.paths import ROOT
 from tandem.frameworks.base import FRAMEWORKS
 
 import pytest

@@ -1,7 +1,7 @@
 from tandem.config.load import check_config, load_config, overridden, save_config
 from tandem.config.schema import Config
 from tandem.core.errors import UserError
-from tandem.core.files import ROOT
+from tandem.core.paths import ROOT
 
 import pytest
 import yaml
@@ -189,7 +189,7 @@ def test_files_that_are_no_config(tmp_path, text, expected):
 
 def test_a_file_that_is_not_there_names_those_that_are(tmp_path):
     (tmp_path / "other.yaml").touch()
-    with pytest.raises(UserError, match=r"my\.yaml: no such config; there are .*other\.yaml"):
+    with pytest.raises(UserError, match=r"my\.yaml: no such config; did you mean .*other\.yaml"):
         load_config(tmp_path / "my.yaml")
 
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tandem.core.files import ROOT
+from tandem.core.paths import ROOT
 
 import numpy as np
 import pytest

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tandem.config.load import load_config
 from tandem.core import dropout
-from tandem.core.files import ROOT
+from tandem.core.paths import ROOT
 
 import numpy as np
 import pytest

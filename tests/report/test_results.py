@@ -4,10 +4,10 @@ import shutil
 from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal
 
 from tandem.commands.results import results as command
-from tandem.core import files
+from tandem.core import paths
 from tandem.core.errors import UserError
-from tandem.core.files import ROOT
-from tandem.report.results import BEGIN, END, SUBJECTS, Entry, Published, Writer, load, written
+from tandem.core.paths import ROOT
+from tandem.report.results import BEGIN, END, SUBJECTS, TEMPLATES, Entry, Published, Writer, load, written
 
 import pytest
 import typer
@@ -26,7 +26,7 @@ def checkout(tmp_path, monkeypatch):
     (tmp_path / "docs").mkdir()
     for name in ("README.md", "README.zh.md", "docs/results.md", "docs/results.zh.md"):
         shutil.copy(ROOT / name, tmp_path / name)
-    monkeypatch.setattr(files, "ROOT", tmp_path)
+    monkeypatch.setattr(paths, "ROOT", tmp_path)
     return tmp_path
 
 
@@ -86,7 +86,7 @@ def test_the_pages_are_as_the_results_have_it():
 
 @pytest.mark.parametrize("chinese", [False, True])
 def test_the_table_of_the_readme_has_at_most_eight_rows(chinese):
-    table = Writer(RESULTS, chinese).render(ROOT / "results/templates" / f"readme{'.zh' if chinese else ''}.md")
+    table = Writer(RESULTS, chinese).render(TEMPLATES / f"results_table{'.zh' if chinese else ''}.md")
     assert 0 < len(table.splitlines()) - 2 <= 8
 
 

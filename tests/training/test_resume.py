@@ -8,8 +8,8 @@ import sys
 import time
 
 from tandem.config.load import load_config
-from tandem.core.files import ROOT
 from tandem.core.initial_weights import initial_state, whitened
+from tandem.core.paths import ROOT
 from tandem.data.images import load_dataset, normalization
 from tandem.training import checkpoint
 from tandem.training.recorder import read_metrics

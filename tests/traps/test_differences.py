@@ -3,7 +3,7 @@
 import re
 
 from tandem import traps
-from tandem.core.files import ROOT
+from tandem.core.paths import ROOT
 from tandem.traps.differences import chinese_texts, english_texts
 from tandem.traps.symbols import quote
 

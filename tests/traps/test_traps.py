@@ -10,7 +10,7 @@ import tandem.__main__
 from tandem import traps
 from tandem.certify import gallery
 from tandem.certify.certificate import WORKER
-from tandem.core.files import ROOT
+from tandem.core.paths import ROOT
 from tandem.frameworks import workers
 from tandem.traps.differences import pages
 from tandem.traps.trap import PROBES

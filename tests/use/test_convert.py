@@ -10,7 +10,7 @@ from tandem.config.load import check_config, save_config
 from tandem.config.schema import Evaluation
 from tandem.core import files
 from tandem.core.errors import UserError
-from tandem.core.files import ROOT
+from tandem.core.paths import ROOT
 from tandem.frameworks.base import load_engine
 from tandem.training import checkpoint
 from tandem.use import convert
