@@ -177,8 +177,8 @@ def assert_refused(process, *expected):
 @pytest.mark.parametrize(
     ("framework", "arguments", "expected"),
     [
-        ("paddle", ["--device", "gpu"], "device: gpu is not here"),
-        ("tensorflow", ["--device", "gpu"], "device: gpu is not here"),
+        ("paddle", ["--device", "gpu"], "device: gpu is not available"),
+        ("tensorflow", ["--device", "gpu"], "device: gpu is not available"),
         ("paddle", ["-o", "precision=bfloat16"], "precision: Paddle does not compute in bfloat16 on this CPU"),
         (
             "paddle",
