@@ -76,6 +76,7 @@ def test_paddles_convolution_in_threads_equals_one_operator(run_in, case):
 @example(case=(3, (5, 7), 40, 4, 3, 1, 1, 1, "float64", 2))
 @example(case=(2, (3, 4), 13, 3, 5, 1, 2, 2, "float64", 2))
 @example(case=(1, (7, 5), 3, 4, 3, 2, 1, 2, "float64", 2))
+@example(case=(2, (4, 5), 3, 2, 2, 1, 1, 1, "float64", 2))
 @example(case=(3, (4, 4), 40, 8, 3, 1, 1, 1, "bfloat16", 2))  # what the other gradient is for
 @example(case=(5, (2, 2), 40, 8, 3, 1, 1, 1, "bfloat16", 2))
 def test_tensorflows_convolution_equals_its_plain_form(run_in, case):
