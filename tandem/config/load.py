@@ -17,7 +17,7 @@ def find_config(name):
     """The path of the config `name`: that file, or else the shipped config of this name (quickstart).
 
     Raises:
-        UserError: it is neither; names those that are near.
+        UserError: it is neither; the message names similar ones.
     """
     path = Path(name)
     if path.exists() and not path.is_dir():

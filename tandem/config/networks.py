@@ -13,7 +13,7 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 
 
 class SEResNeXt(Settings):
-    """SE-ResNeXt for 32x32 images (Xie et al. 2017, arXiv:1611.05431; Hu et al. 2018, arXiv:1709.01507)."""
+    """SE-ResNeXt for small images (Xie et al. 2017, arXiv:1611.05431; Hu et al. 2018, arXiv:1709.01507)."""
 
     builders: ClassVar = {
         "paddle": "se_resnext_fluid:SE_ResNeXt",
