@@ -20,7 +20,7 @@ from pathlib import Path
 from tandem.certify import certificate
 from tandem.certify import report as certificate_report
 from tandem.certify.certificate import WORKER
-from tandem.compare.curves import images_per_second
+from tandem.compare.curves import check_received, images_per_second
 from tandem.config.load import check_config, load_config, save_config
 from tandem.core import files
 from tandem.core.errors import UserError
@@ -140,13 +140,18 @@ def run(comparison, folder, pythons, say):
         say: is told what begins.
 
     Raises:
-        UserError: a run failed, or runs of a framework were made with different versions, devices or threads.
+        UserError: a run failed; the two frameworks received different batches or learning rates; or runs of a framework
+            were made with different versions, devices or threads.
         Stopped: a signal stopped a run.
     """
     folder, settings = Path(folder), check_config(comparison.settings, comparison.name)
     for number, seed in enumerate(comparison.seeds):
         for framework in FRAMEWORKS[:: -1 if number % 2 else 1]:
             _train(folder, settings, framework, seed, pythons.get(framework, sys.executable), say)
+    for seed in comparison.seeds:
+        folders = {framework: _run_folder(folder, framework, seed) for framework in FRAMEWORKS}
+        records = {str(path): read_metrics(path / "metrics.jsonl") for path in folders.values()}
+        check_received(records, dict.fromkeys(records, comparison.settings))
     for framework in FRAMEWORKS:
         for seed in comparison.seeds:
             finished, environment = read_run(_run_folder(folder, framework, seed))

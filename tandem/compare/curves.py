@@ -1,5 +1,6 @@
 """Finished runs side by side."""
 
+import itertools
 import math
 from pathlib import Path
 from statistics import median
@@ -7,7 +8,11 @@ from statistics import median
 from tandem.core.errors import UserError
 from tandem.training.recorder import TESTED, read_metrics
 
+import yaml
 from rich.table import Table
+
+DECIDE_BATCHES = ("data", "seed", "batch_size", "epochs", "schedule", "optimizer")
+"""The settings that decide which batches and learning rates a run receives."""
 
 
 def read_runs(folders, epochs=None):
@@ -24,6 +29,13 @@ def read_runs(folders, epochs=None):
         name = Path(folder).name
         runs[name if name not in runs else str(folder)] = records
     return runs
+
+
+def read_settings(folders, labels):
+    """The settings of each run folder, as dicts, by `labels`; None where there are none."""
+    paths = [Path(folder, "config.yaml") for folder in folders]
+    texts = (path.read_text(encoding="utf-8") if path.is_file() else "null" for path in paths)
+    return {label: yaml.safe_load(text) for label, text in zip(labels, texts, strict=True)}
 
 
 def side_by_side(runs):
@@ -47,6 +59,40 @@ def side_by_side(runs):
             figures.append(abs(figures[0] - figures[1]))
         table.add_row(title, *("-" if math.isnan(value) else format(value, form) for value in figures))
     return table
+
+
+def first_received_differently(first, second):
+    """The step by which two runs had received other batches or learning rates, or None.
+
+    Args:
+        first, second: records of metrics.jsonl. They tell by their digest, `received`, at the steps of both.
+    """
+    ours, theirs = (
+        {record["step"]: record["received"] for record in records if "received" in record}
+        for records in (first, second)
+    )
+    return next((step for step in sorted(ours.keys() & theirs.keys()) if ours[step] != theirs[step]), None)
+
+
+def check_received(runs, settings):
+    """Refuse to compare runs that should have received the same batches and learning rates, and did not.
+
+    Args:
+        runs: label to records.
+        settings: label to the run's settings, as a dict, or None where they are not known.
+
+    Raises:
+        UserError: two runs of the same settings received different ones.
+    """
+    for (first, records), (second, others) in itertools.combinations(runs.items(), 2):
+        known = settings[first] and settings[second]
+        alike = known and all(settings[first].get(key) == settings[second].get(key) for key in DECIDE_BATCHES)
+        step = first_received_differently(records, others) if alike else None
+        if step is not None:
+            raise UserError(
+                f"{second}: by step {step} it had received other batches or learning rates than {first}, of the same "
+                "settings; they cannot be compared: train one of them again"
+            )
 
 
 def _up_to(epoch, records):

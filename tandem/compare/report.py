@@ -65,6 +65,7 @@ def to_html(comparison):
         "comparison.html",
         comparison=comparison,
         certificate=comparison.certificate,
+        phases=certificate_report.folded(comparison.certificate.phases),
         first=comparison.certificate.first and certificate_report.first_difference(comparison.certificate.first),
         tolerance=certificate_report.tolerance(comparison.certificate),
         verdicts=verdicts(comparison),

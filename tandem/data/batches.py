@@ -3,6 +3,7 @@
 Both frameworks see the same bytes: a batch is a function of (seed, epoch, step).
 """
 
+import hashlib
 import queue
 import threading
 from collections.abc import Iterable, Iterator
@@ -116,3 +117,12 @@ def prefetch(iterable: Iterable, depth: int = 2) -> Iterator:
         while not made.empty():  # makes room for a waiting producer, which then sees `stop` and ends
             made.get()
         thread.join(timeout=1)
+
+
+def digest(batch: Batch) -> str:
+    """Return the SHA-256 of all that `batch` holds, in hexadecimal."""
+    found = hashlib.sha256()
+    for part in batch:
+        if part is not None:
+            found.update(np.ascontiguousarray(part))
+    return found.hexdigest()

@@ -1,6 +1,7 @@
 """The one training loop, over either engine."""
 
 import contextlib
+import hashlib
 import json
 import math
 import platform
@@ -14,7 +15,7 @@ from tandem.config import schedules
 from tandem.config.load import check_config, save_config
 from tandem.core.errors import UserError
 from tandem.core.initial_weights import initialise
-from tandem.data.batches import evaluation_batches, prefetch, steps_per_epoch, training_batches
+from tandem.data.batches import digest, evaluation_batches, prefetch, steps_per_epoch, training_batches
 from tandem.data.images import fill_color, load_dataset, normalization
 from tandem.frameworks.base import load_engine
 from tandem.training import checkpoint
@@ -78,6 +79,8 @@ class Run:
         self.window_sums = np.zeros(4)  # the same since the last log line
         self.window_seconds = 0.0  # since the last log line, as far as they lie before the last stop or save
         self.best = {"accuracy": -1.0, "epoch": 0}
+        self.last_batch = None  # the digest of the last batch that the engine received
+        self.received = ""  # the digest of all batches and learning rates that it received, in their order
         self.warm = False  # whether this process has done a step: the first compiles, and is no measure of the others
         self.laps = deque(maxlen=5)  # (seconds, steps) of the last stretches of training, to tell the time left by
         self.evaluation_seconds = 0.0  # what the last end of an epoch took
@@ -130,16 +133,6 @@ class Run:
     def _train_epoch(self, stop, report):
         """Train the rest of the epoch, telling `report` how far. False where a signal asked to stop in the middle."""
         settings = self.settings
-        fill = fill_color(self.data.train.images)
-        batches = training_batches(
-            self.data.train,
-            settings.batch_size,
-            settings.seed,
-            self.epoch,
-            settings.data.augmentation,
-            fill,
-            self.batch,
-        )
         pending = []
         saved = started = time.monotonic()
         counted = self.batch
@@ -154,9 +147,10 @@ class Run:
                 self.laps.append((now - started, self.batch - counted))
             started, counted = now, self.batch
 
-        with contextlib.closing(prefetch(batches)) as ahead:
+        with contextlib.closing(prefetch(self._batches(self.epoch, self.batch))) as ahead:
             for batch in ahead:
                 learning_rate = self._learning_rate()
+                self._enter_received(batch, learning_rate)
                 sums = self.engine.train_step(batch, learning_rate, self.step)
                 pending.append((sums, len(batch.labels)))
                 self.batch += 1
@@ -181,6 +175,14 @@ class Run:
                     saved = started = time.monotonic()
         return True
 
+    def _batches(self, epoch, first):
+        """The batches of `epoch` from number `first` on."""
+        settings, train = self.settings, self.data.train
+        fill = fill_color(train.images)
+        return training_batches(
+            train, settings.batch_size, settings.seed, epoch, settings.data.augmentation, fill, first
+        )
+
     def _learning_rate(self):
         settings = self.settings
         return schedules.learning_rate(
@@ -191,6 +193,11 @@ class Run:
             settings.epochs,
             self.epoch * len(self.data.train.labels) + self.batch * settings.batch_size,
         )
+
+    def _enter_received(self, batch, learning_rate):
+        """Chain what the engine is about to receive to `received`: two runs with one digest received the same."""
+        self.last_batch = digest(batch)
+        self.received = hashlib.sha256(f"{self.received} {self.last_batch} {learning_rate!r}".encode()).hexdigest()
 
     def _collect(self, pending):
         """Add the sums of `pending` steps, one by one, so that a resumed run rounds as a whole one. Waits for a GPU."""
@@ -214,6 +221,7 @@ class Run:
                 "epoch": self.epoch + 1,
                 "step": self.step,
                 "position": self.step / self.steps_per_epoch,
+                "received": self.received,
             }
             record |= window | {"learning_rate": learning_rate, "time": time.time()}
             record |= {"images_per_second": speed, "seconds": seconds}
@@ -270,7 +278,7 @@ class Run:
             if self.data.validation is not None:
                 record["validation"] = self._evaluate(self.data.validation)
             record |= self._test()
-        record["peak_memory"] = self.engine.peak_memory()
+        record |= {"received": self.received, "peak_memory": self.engine.peak_memory()}
         record["time"] = time.time()
         self.epoch, self.batch = self.epoch + 1, 0
         self.epoch_sums = np.zeros(4)
@@ -333,6 +341,8 @@ class Run:
             "epoch_sums": self.epoch_sums.tolist(),
             "window_sums": self.window_sums.tolist(),
             "window_seconds": self.window_seconds,
+            "last_batch": self.last_batch,
+            "received": self.received,
             "best": self.best,
             "metrics": metrics,
             "versions": self._versions(),
@@ -362,6 +372,14 @@ class Run:
         self.epoch_sums = np.array(metadata["epoch_sums"])
         self.window_sums = np.array(metadata["window_sums"])
         self.window_seconds = metadata.get("window_seconds", 0.0)  # older ones do not tell
+        self.last_batch, self.received = metadata.get("last_batch"), metadata.get("received", "")
+        if self.last_batch is not None and then["data"]["augmentation"] == now["data"]["augmentation"]:
+            epoch, number = (self.epoch, self.batch) if self.batch else (self.epoch - 1, self.steps_per_epoch)
+            if digest(next(self._batches(epoch, number - 1))) != self.last_batch:
+                raise UserError(
+                    f"{path}: its last batch is not what this data, seed and Tandem make of it; "
+                    "go on with the same images in the same order"
+                )
         if Path(path).resolve().parent.parent == self.folder.resolve():
             self.best = metadata["best"]  # a new folder has no best checkpoint yet
 

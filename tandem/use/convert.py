@@ -227,6 +227,8 @@ def _for_resuming(settings, framework):
         "steps_per_epoch": steps_per_epoch(len(data.train.labels), settings.batch_size),
         "epoch_sums": [0.0] * 4,
         "window_sums": [0.0] * 4,
+        "last_batch": None,
+        "received": "",
         "best": {"accuracy": -1.0, "epoch": 0},
         "metrics": None,
         "versions": {"python": platform.python_version(), "numpy": np.__version__},

@@ -192,3 +192,16 @@ def test_a_picture_that_cannot_be_written(runs, tmp_path):
 def test_a_folder_without_a_run(tmp_path):
     with pytest.raises(UserError, match="holds no run with a finished epoch"):
         curves.read_runs([tmp_path])
+
+
+def test_runs_of_one_config_that_received_other_batches_are_not_compared():
+    records = {
+        label: [{"step": step, "received": f"{label if step > 1 else ''}{step}"} for step in range(1, 4)]
+        for label in ("a", "b")
+    }
+    settings = {"a": {"seed": 0, "data": {}}, "b": {"seed": 0, "data": {}}}
+    with pytest.raises(UserError, match="b: by step 2 it had received other batches or learning rates than a"):
+        curves.check_received(records, settings)
+    curves.check_received(records, settings | {"b": {"seed": 1, "data": {}}})  # other settings: other batches
+    curves.check_received({"a": records["a"], "b": records["a"]}, settings)
+    curves.check_received(records, settings | {"b": None})

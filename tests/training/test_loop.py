@@ -571,3 +571,35 @@ def test_a_run_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written"):
         Run(settings_of(), "numpy", tmp_path / "file" / "run")
+
+
+def test_what_the_engine_received_is_recorded(tmp_path, monkeypatch):
+    """Two runs with one digest received the same; another image, order or learning rate is another digest."""
+
+    def received(folder, **changes):
+        train(folder, epochs=2, **changes)
+        return {record["step"]: record["received"] for record in read_metrics(folder / "metrics.jsonl")}
+
+    first = received(tmp_path / "first")
+    assert len(set(first.values())) == len(first) > 5  # the record of an epoch has that of its last step
+    assert received(tmp_path / "again") == first
+    for name, changes in {"rate": {"optimizer": {"learning_rate": 0.02}}, "seed": {"seed": 1}}.items():
+        assert not set(received(tmp_path / name, **changes).values()) & set(first.values())
+    original = training.training_batches
+
+    def flipped(*arguments):
+        for batch in original(*arguments):
+            yield batch._replace(images=batch.images[..., ::-1])
+
+    monkeypatch.setattr(training, "training_batches", flipped)
+    assert not set(received(tmp_path / "flipped").values()) & set(first.values())
+
+
+def test_a_run_that_would_go_on_with_other_batches_is_refused(tmp_path, monkeypatch):
+    train(tmp_path, epochs=1)
+    original = training.training_batches
+    monkeypatch.setattr(training, "training_batches", lambda *arguments: original(*arguments[:2], 7, *arguments[3:]))
+    with pytest.raises(UserError, match="its last batch is not what this data, seed and Tandem make of it"):
+        train(tmp_path, resume=True, epochs=2)
+    # Other augmentation is asked for: that is another batch, and allowed.
+    train(tmp_path, resume=True, epochs=2, data={"augmentation": {"crop_padding": 2}})
