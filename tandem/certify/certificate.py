@@ -5,7 +5,6 @@ after the previous step. A free run would not do, because training is chaotic: r
 implementations apart, and even one from itself. The certificate also shows a free run, but does not judge it.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import importlib.util
@@ -17,15 +16,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import data_utils
-from tandem.certify.sameness import compare
+from tandem.certify.sameness import STATE_KINDS, Difference, compare, of_kind
 from tandem.config import networks
 from tandem.config.load import check_config, load_config, overridden
 from tandem.core import files
 from tandem.core.errors import UserError
 from tandem.core.initial_weights import WHITENING_IMAGES
+from tandem.core.machine import available_memory
 from tandem.core.paths import CONFIGS, ROOT
-from tandem.data.batches import training_batches
-from tandem.data.images import fill_color, load_dataset, normalization
+from tandem.core.random import random_bits
+from tandem.data.batches import Batch, training_batches
+from tandem.data.images import Dataset, fill_color, load_dataset, normalization
 from tandem.frameworks.base import FRAMEWORKS
 from tandem.frameworks.workers import WorkerStopped
 from tandem.training import checkpoint
@@ -43,17 +44,42 @@ activation across a ReLU's kink, its whole contribution to the gradient appears 
 weights changed by 1e-7 to 1e-6 of their size, as float32 does, change some gradient of `configs/se_resnext_best.yaml`
 by 0.01 to 0.11."""
 
-BACKWARD = ("gradients", "velocities", "parameters", "EMA")
-"""The phases that depend on gradients."""
+BACKWARD = ("output gradients", "gradients", "velocities", "parameters", "EMA")
+"""The phases, or the ends of their names, that depend on gradients."""
 
-STATE_PHASES = ("statistics", "velocities", "parameters", "EMA")
-"""The phases of the state after a step, in the order in which a mistake shows."""
+SUMS = ("loss", "hits", "hits in the top 5")
+"""What `Engine.train_step` and `Engine.evaluate` return."""
 
 WORKER = "tandem.certify.worker"
 """The module that a framework's process runs: see `Workers`."""
 
-STEPS = 10
-"""Training steps, by default."""
+STEPS, FEWEST_STEPS, SECONDS = 8, 3, 25.0
+"""Training steps from the initial state, by default; a large network takes fewer, once so many seconds are over."""
+
+DRAWN_STEPS = 2
+"""Training steps after those, from a drawn state: see `drawn_state`."""
+
+BATCH_SIZE = 5
+"""Images in a step, by default: odd, as the last batch of an epoch may be."""
+
+EVALUATED = 11
+"""Images that are evaluated: enough for each rank of the right one among ten classes."""
+
+LARGE_SECONDS = 15.0
+"""How long the step of the configured batch size may take; else it takes fewer images."""
+
+OUTPUT_COPIES = 8
+"""How many times the layers' outputs a training step takes in memory, in both frameworks together."""
+
+FREE_STEPS = 5
+"""Steps of the free run."""
+
+FREE_DRIFT = 1e4
+"""A free run fails if it drifts this many times as far as the nudged one, and beyond the tolerance. The right twins
+here drift no further than the nudged run."""
+
+LATE = 2**20
+"""The numbers of the drawn steps begin so late, which decide the dropout masks: a small integer type would show."""
 
 LEARNING_RATES = (1.0, 0.5, 0.8, 0.25, 0.6)
 """The configured learning rate is multiplied by these in turn: some mistakes show only when it changes."""
@@ -72,14 +98,20 @@ class Certificate:
         sources: by file name, the SHA-256 of the files that hold the networks, layers, engines and dropout masks.
         records: by framework, the device settings in force.
         layers: by name, the types of the layers.
+        table: by layer, in the order of computation, the worst errors of its `output`, of the loss's gradient by that
+            output (`backward`) and of the gradients of its `parameters`; words where they cannot be compared; None for
+            what it does not have.
         phases: by phase, how many arrays were `compared` in all, the `errors` (the worst of each step), and the worst
             error: `error`, `name`, `step`. Phases are in the order in which a mistake shows.
         first: where the two first differ: `step`, `phase`, `name`, `layer` (its type), `error` (None if it is not
             finite) and `what`, in words; or None.
         trained: by framework and phase, how far a step of the training path is from the certified one: `precision`,
             worst `error`, `name`, `tolerance`, and whether it `passed`.
+        unsupported: by framework, why it has no training path in the configured precision.
+        notes: what else to know, in words.
         free_run: for each step, the error between two free runs: of the `frameworks`, and of Paddle against itself
             after all weights were `nudged` by one unit in the last place.
+        step_seconds: how long the last step took on the slower training path.
         seconds: how long it took.
     """
 
@@ -93,11 +125,20 @@ class Certificate:
     sources: dict
     records: dict = dataclasses.field(default_factory=dict)
     layers: dict = dataclasses.field(default_factory=dict)
+    table: dict = dataclasses.field(default_factory=dict)
     phases: dict = dataclasses.field(default_factory=dict)
     first: dict | None = None
     trained: dict = dataclasses.field(default_factory=dict)
+    unsupported: dict = dataclasses.field(default_factory=dict)
+    notes: list = dataclasses.field(default_factory=list)
     free_run: list = dataclasses.field(default_factory=list)
+    step_seconds: float = 0.0
     seconds: float = 0.0
+
+    @property
+    def total_steps(self):
+        """Training steps in all: those from the initial state, and those from a drawn one."""
+        return self.steps + DRAWN_STEPS
 
     @property
     def passed(self):
@@ -108,7 +149,7 @@ class Certificate:
         """Enter the `differences` (see sameness.py) of one phase of a step. Without any, the phase is left out."""
         if not differences:
             return
-        tolerance = self.tolerances["backward" if phase in BACKWARD else "forward"]
+        tolerance = self.tolerances["backward" if phase.endswith(BACKWARD) else "forward"]
         entry = self.phases.setdefault(phase, {"compared": 0, "errors": [], "error": -1.0, "name": "", "step": step})
         entry["compared"] += len(differences)
         worst = max(differences, key=lambda difference: difference.error)
@@ -130,26 +171,139 @@ class Certificate:
             states: by framework, the result of `Engine.state` after the step.
         """
         precision = self.settings["precision"]
-        for phase, prefix in (("layer outputs", "output/"), ("logits", "logits"), ("loss", "loss")):
-            self.judge(step, phase, compare(_part(traces, prefix), phase, precision))
+        for phase, prefix in FORWARD:
+            differences = compare(_part(traces, prefix), phase, precision)
+            self.judge(step, phase, differences)
+            if phase == "layer outputs":
+                self._tabulate("output", differences)
         # In reverse, the order in which gradients are computed.
-        self.judge(step, "gradients", compare(_part(traces, "gradient/"), "gradients", precision)[::-1])
-        for phase in STATE_PHASES:
-            self.judge(step, phase, compare(_of_kind(states, phase), phase, precision))
+        outputs = _part(traces, "output_gradient/")
+        found = without_gradient(outputs, compare(outputs, "output gradients", precision)[::-1])
+        self._tabulate("backward", found)
+        self.judge(step, "output gradients", [self._at_culprit(difference, traces) for difference in found])
+        gradients = _part(traces, "gradient/")
+        found = without_gradient(gradients, compare(gradients, "gradients", precision)[::-1])
+        self._tabulate("parameters", found)
+        self.judge(step, "gradients", found)
+        for kind in STATE_KINDS:
+            self.judge(step, kind, compare(of_kind(states, kind), kind, precision))
 
-    def judge_evaluation(self, traces):
-        """Enter the results of `Engine.trace_evaluation`, by framework."""
-        for what, prefix in (("layer outputs", "output/"), ("logits", "logits"), ("loss", "loss")):
+    def judge_path(self, step, answers):
+        """Enter what each framework's `train_step` left behind, compared with its own trace."""
+        for framework, answer in answers.items():
+            for kind, differences in answer.items():
+                self.judge(step, f"{framework} trains: {kind}", _read(differences, kind))
+
+    def judge_evaluation(self, step, traces, answers):
+        """Enter `Engine.trace_evaluation` by framework, and how each one's `evaluate` and the like differ from it."""
+        for what, prefix in FORWARD:
             phase = f"evaluation: {what}"
-            self.judge(self.steps, phase, compare(_part(traces, prefix), phase, self.settings["precision"]))
+            self.judge(step, phase, compare(_part(traces, prefix), phase, self.settings["precision"]))
+        for framework, different in answers.items():
+            for what, differences in different.items():
+                self.judge(step, f"{framework} evaluates: {what}", _read(differences, what))
+
+    def judge_free_run(self, step, apart, nudged):
+        """Enter how far the frameworks, and Paddle and its nudged self, have drifted apart in a free run."""
+        self.free_run.append({"frameworks": _finite(apart), "nudged": _finite(nudged)})
+        if self.first is None and apart > max(self.tolerances["backward"], FREE_DRIFT * nudged):
+            what = f"the two are {apart:.1e} apart, Paddle and its nudged self {nudged:.1e}"
+            self.first = {"step": step, "phase": "free run", "name": "parameters", "layer": "", "error": _finite(apart)}
+            self.first["what"] = what
 
     def to_dict(self):
         """As plain values, for JSON."""
         return {"passed": self.passed, **dataclasses.asdict(self)}
 
+    def _tabulate(self, column, differences):
+        """Enter the differences of one step into `table`."""
+        for difference in differences:
+            name = difference.name if column != "parameters" else difference.name.rpartition(".")[0]
+            row = self.table.setdefault(name, {"output": None, "backward": None, "parameters": None})
+            if not math.isfinite(difference.error):
+                row[column] = difference.what
+            elif not isinstance(row[column], str):
+                row[column] = max(row[column] or 0.0, difference.error)
+
+    def _at_culprit(self, difference, traces):
+        """A difference of the gradient by an output, at the layer that passes this gradient back: one that took it in.
+
+        Where the network itself did, outside of its layers, at the layer that comes next.
+        """
+        trace = traces[FRAMEWORKS[0]]
+        names = [name.removeprefix("output/") for name in trace if name.startswith("output/")]
+        taken = {name: [names[index] for index in trace.get(f"taken/{name}", ())] for name in names}
+        readers = [name for name in names if difference.name in taken[name]]
+        readers = [name for name in readers if self.layers.get(name.partition("#")[0]) != "Sequential"]
+        if not readers and difference.name in names:
+            readers = names[names.index(difference.name) + 1 :][:1]
+        if not readers:
+            return difference
+        by = difference.what or f"error {difference.error:.1e}"
+        what = f"what {' or '.join(readers) if len(readers) > 1 else 'it'} passes back to {difference.name}: {by}"
+        return difference._replace(name=readers[0], what=what)
+
     def _layer(self, name):
         """The type of the layer `name`, or of the layer that holds the parameter `name`."""
         return self.layers.get(name) or self.layers.get(name.rpartition(".")[0], "")
+
+
+FORWARD = (("images", "images"), ("layer outputs", "output/"), ("logits", "logits"), ("loss", "loss"))
+"""The phases of the forward pass, and what their names in a trace begin with."""
+
+
+def drawn_state(state, seed):
+    """A harder state to start from than the initial one: like `state`, by name, but large and nowhere zero.
+
+    Activations go beyond 6, no bias, velocity or statistic is zero, no scale is one. All values are float32 numbers.
+    """
+    drawn = {}
+    for name, array in state.items():
+        last = name.rpartition(".")[2]
+        key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little")
+        bits = random_bits(seed, "certificate", key, 0, array.size)
+        uniform = ((bits >> np.uint64(11)) * 2.0**-52 - 1).reshape(array.shape)  # -1 to 1
+        if name.startswith("velocity/"):
+            value = 0.01 * uniform
+        elif last == "running_var":
+            value = 1.25 + 0.75 * uniform
+        elif array.ndim in (2, 4):
+            fan_in = math.prod(array.shape[1:]) if array.ndim == 4 else array.shape[0]
+            value = 1.5 * math.sqrt(6 / fan_in) * uniform
+        elif last == "weight":
+            value = 1.75 + 1.25 * uniform
+        else:
+            value = np.where(uniform < 0, -0.25, 0.25) + uniform
+        drawn[name] = value.astype(np.float32).astype(array.dtype)
+    return drawn
+
+
+def drawn_images(seed):
+    """Random pixels in place of CIFAR-10, a `Dataset`.
+
+    Grey or flat images would not do: where elements of a max pool are equal but for rounding, or a channel is constant,
+    right twins differ.
+    """
+    pixels = random_bits(seed, "certificate images", 0, 0, (500, 3, 32, 32)) >> np.uint64(56)
+    split = data_utils.Split(pixels.astype(np.uint8), np.arange(500) % data_utils.CLASSES)
+    return Dataset(split, None, split, tuple(map(str, range(data_utils.CLASSES))))
+
+
+def without_gradient(sides, differences):
+    """`differences` of gradients, in words where one side has none, or only zeros."""
+    told = []
+    for difference in differences:
+        for side, gradients in sides.items():
+            gradient = gradients.get(difference.name)
+            if gradient is None:
+                told.append(difference._replace(what=f"no gradient in {side} (None)"))
+                break
+            if difference.error > 0 and not np.any(gradient):
+                told.append(difference._replace(what=f"the gradient in {side} is zero everywhere"))
+                break
+        else:
+            told.append(difference)
+    return told
 
 
 def subject(network, overrides=(), warn=print):
@@ -183,15 +337,23 @@ def subject(network, overrides=(), warn=print):
 
 
 def certify(
-    network, settings, workers, steps=STEPS, batch_size=4, precision="float64", state=None, traps=None, report=None
+    network,
+    settings,
+    workers,
+    steps=None,
+    batch_size=BATCH_SIZE,
+    precision="float64",
+    state=None,
+    traps=None,
+    report=None,
 ):
     """Certify a network; return a `Certificate`.
 
     Args:
         network: its name in the certificate.
-        settings: a `tandem.config.schema.Config`. If its CIFAR-10 is not on the disk, digits are used instead.
+        settings: a `tandem.config.schema.Config`. If its CIFAR-10 is not on the disk, see `drawn_images`.
         workers: a `tandem.frameworks.workers.Workers`.
-        steps: training steps.
+        steps: training steps from the initial state, by default `STEPS` or fewer. `DRAWN_STEPS` more follow.
         batch_size: images in a step.
         precision: of the comparison, a key of `TOLERANCES`.
         state: the weights, velocities and statistics to start from, by name; by default the initial ones.
@@ -206,27 +368,34 @@ def certify(
     data = values["data"]
     available = data["source"] != "cifar10" or data["archive"] or Path(data["directory"], data_utils.FOLDER).is_dir()
     values |= {"precision": precision, "batch_size": batch_size}
-    values["data"] = data if available else {**data, "source": "digits"}
-    trained_precision, settings = settings.precision, check_config(values, str(network))
+    trained_precision, trained_size = settings.precision, settings.batch_size
+    settings = check_config(values, str(network))
     certificate = Certificate(
         network=str(network),
         settings=values,
-        steps=steps,
+        steps=steps or STEPS,
         batch_size=batch_size,
         tolerances=TOLERANCES[precision],
         made=datetime.now(UTC).isoformat(timespec="seconds"),
         machine=platform.platform(),
         sources=_sources(settings.network),
     )
-    dataset = load_dataset(settings.data, settings.seed)
+    if available:
+        dataset = load_dataset(settings.data, settings.seed)
+    else:
+        dataset = drawn_images(settings.seed)
+        certificate.notes.append("The images are random pixels, since CIFAR-10 is not here: see data.directory")
     mean, std = normalization(dataset.train.images, settings.data.normalization)
     files.write_arrays(workers.folder / "preprocessing", {"mean": mean, "std": std})
     files.write_arrays(workers.folder / "images", {"images": dataset.train.images[:WHITENING_IMAGES]})
     try:
         _start(certificate, workers, values, len(dataset.class_names), state, traps or {})
         if certificate.first is None:
-            _take_steps(certificate, workers, settings, dataset, trained_precision, report)
+            _take_steps(certificate, workers, settings, dataset, trained_precision, steps is None, report)
+        if certificate.first is None:
+            _take_large_step(certificate, workers, settings, dataset, trained_size)
     except WorkerStopped as stopped:
+        workers.drain()
         certificate.first = {"step": stopped.step, "phase": "running", "name": stopped.framework, "layer": ""}
         certificate.first |= {"error": None, "what": stopped.what}
     certificate.seconds = time.monotonic() - started
@@ -251,85 +420,157 @@ def _start(certificate, workers, values, num_classes, state, traps):
         )
 
 
-def _take_steps(certificate, workers, settings, dataset, trained_precision, report):
-    workers.ask("start_free", by_framework={"nudge": {"paddle": True}})
-    batches = _batches(settings, dataset.train)
-    for step, batch in zip(range(certificate.steps), batches, strict=False):
+def _take_steps(certificate, workers, settings, dataset, trained_precision, hurry, report):
+    """All steps, until the first difference. With `hurry` a slow network takes fewer from the initial state."""
+    batches, classes = _batches(settings, dataset.train), len(dataset.class_names)
+    began = time.monotonic()
+    for step in itertools.count():
+        if step == certificate.total_steps:
+            break
         workers.step = step
-        arrays = {name: np.asarray(value) for name, value in batch._asdict().items() if value is not None}
-        files.write_arrays(workers.folder / "batch", arrays)
-        arguments = {"learning_rate": settings.optimizer.learning_rate * LEARNING_RATES[step % len(LEARNING_RATES)]}
-        arguments["step"] = step
+        rate = settings.optimizer.learning_rate * LEARNING_RATES[step % len(LEARNING_RATES)]
+        drawn = step >= certificate.steps
+        how = {"learning_rate": rate, "step": step + LATE if drawn else step}
+        if step == certificate.steps:
+            _evaluate(certificate, workers, dataset, trained_precision)
+            if certificate.first is not None:
+                return
+            state = workers.read("state")[FRAMEWORKS[0]]
+            files.write_arrays(workers.folder / f"{FRAMEWORKS[0]}-state", drawn_state(state, settings.seed))
+        batch = next(batches)
+        size = len(batch.labels)
+        if drawn:  # not grey, as digits are
+            pixels = random_bits(settings.seed, "certificate images", 0, step, batch.images.shape) >> np.uint64(56)
+            batch = batch._replace(images=pixels.astype(np.uint8))
+        # All classes, one after the other: images are as the loop makes them, labels need not be true.
+        _write_batch(workers, batch._replace(labels=(step * size + np.arange(size)) % classes))
         workers.ask("load")
-        last = step == certificate.steps - 1
-        if last:
-            workers.ask("trained_step", precision=trained_precision, **arguments)
-        workers.send("trace", **arguments)
-        workers.send("free_step", **arguments)  # runs after the trace, while the traces are compared
-        try:
-            workers.receive()
-        except WorkerStopped:
-            with contextlib.suppress(WorkerStopped):  # otherwise the next command would get the free step's answer
-                workers.receive()
-            raise
-        states = workers.read("state")
-        certificate.judge_step(step, workers.read("trace"), states)
+        workers.send("train", **how)
+        workers.send("trace", **how)
+        low = trained_precision != settings.precision and step in (0, certificate.steps)
+        if low:
+            workers.send("train_in", precision=trained_precision, **how)
+        twice = step == certificate.steps
+        if twice:
+            workers.send("train_twice", **how)
+        slow = time.monotonic() - began > SECONDS
+        free = step < min(certificate.steps, FREE_STEPS) and not (step > 1 and slow)
+        if free:
+            workers.send("free_step", by_framework={"nudge": {FRAMEWORKS[0]: True}}, **how)
+        certificate.step_seconds = max(workers.receive().values())
+        different = workers.receive()
+        certificate.judge_step(step, workers.read("trace"), workers.read("state"))
+        certificate.judge_path(step, different)
+        if low:
+            _judge_training_path(certificate, workers.receive(), trained_precision)
+        if twice:
+            certificate.judge_path(step, workers.receive())
+        if free:
+            nudged = workers.receive()[FRAMEWORKS[0]]
+            apart = max(difference.error for difference in compare(workers.read("free"), "free run"))
+            certificate.judge_free_run(step, apart, nudged)
         if certificate.first is not None:
-            with contextlib.suppress(WorkerStopped):  # a network that differs may also fail in the free step
-                workers.receive()
             return
-        drift = workers.receive()["paddle"]
-        apart = max(difference.error for difference in compare(workers.read("free"), "free run"))
-        certificate.free_run.append({"frameworks": _finite(apart), "nudged": _finite(drift)})
-        if last:
-            _judge_training_path(certificate, states, workers.read("trained"), trained_precision)
+        if hurry and slow and FEWEST_STEPS <= step + 1 < certificate.steps:
+            certificate.steps = step + 1
         if report:
             report(step + 1)
+    _evaluate(certificate, workers, dataset, trained_precision)
+
+
+def _evaluate(certificate, workers, dataset, trained_precision):
+    """Evaluate in the state after the last step: traced, in every way that the commands do, and as it is trained."""
+    images = dataset.train.images[:EVALUATED]
+    labels = np.zeros(len(images), np.int64)
+    _write_batch(workers, Batch(images, labels))
     workers.ask("load")
-    workers.ask("trace_evaluation")
-    certificate.judge_evaluation(workers.read("trace"))
+    workers.ask("predict")
+    ranked = np.argsort(-workers.read("predicted")[FRAMEWORKS[0]]["logits"], axis=1, kind="stable")
+    # Labels of every rank in turn, so that a wrong count of hits shows.
+    labels = ranked[np.arange(len(images)), np.arange(len(images)) % ranked.shape[1]]
+    _write_batch(workers, Batch(images, labels))
+    answers = workers.ask("evaluate")
+    certificate.judge_evaluation(workers.step, workers.read("trace"), answers)
+    if trained_precision != certificate.settings["precision"]:
+        for framework, different in workers.ask("evaluate_in", precision=trained_precision).items():
+            for what, differences in different.items():
+                path = {}
+                _enter_path(path, what, _read(differences, what), trained_precision)
+                known = certificate.trained[framework].get(what, path[what])
+                certificate.trained[framework][what] = max(path[what], known, key=lambda entry: entry["error"])
+
+
+def _take_large_step(certificate, workers, settings, dataset, size):
+    """One step of the configured batch size through both training paths, where memory and time allow."""
+    configured = size = min(size, len(dataset.train.labels))
+    outputs = [array for name, array in workers.read("trace")[FRAMEWORKS[0]].items() if name.startswith("output/")]
+    per_image = OUTPUT_COPIES * sum(array.nbytes for array in outputs) / EVALUATED
+    size = min(size, int(available_memory() / per_image) if per_image < available_memory() else 0)
+    size = min(size, int(LARGE_SECONDS / certificate.step_seconds * certificate.batch_size))
+    if size < configured:
+        certificate.notes.append(
+            f"The large batch has {size} images: the configured {configured} would take too long here"
+        )
+    if size <= certificate.batch_size:
+        return
+    workers.step += 1
+    large = check_config({**certificate.settings, "batch_size": size}, certificate.network)
+    _write_batch(workers, next(_batches(large, dataset.train)))
+    workers.ask("load")
+    workers.ask("train_only", learning_rate=settings.optimizer.learning_rate, step=workers.step)
+    states, phase = workers.read("trained"), f"batch of {size}"
+    sums = {side: dict(zip(SUMS, state.pop("sums"), strict=True)) for side, state in states.items()}
+    certificate.judge(workers.step, f"{phase}: loss and hits", compare(sums, phase))
+    for kind in STATE_KINDS:
+        certificate.judge(workers.step, f"{phase}: {kind}", compare(of_kind(states, kind), phase))
+    workers.ask("evaluate_only")
+    certificate.judge(workers.step, f"{phase}: evaluation", compare(workers.read("evaluated"), phase))
+
+
+def _write_batch(workers, batch):
+    arrays = {name: np.asarray(value) for name, value in batch._asdict().items() if value is not None}
+    files.write_arrays(workers.folder / "batch", arrays)
 
 
 def _batches(settings, split):
-    """Training batches as the training loop makes them, one epoch after another."""
+    """Training batches as the training loop makes them, epoch after epoch."""
     fill = fill_color(split.images)
     for epoch in itertools.count():
         yield from training_batches(split, settings.batch_size, settings.seed, epoch, settings.data.augmentation, fill)
 
 
-def _judge_training_path(certificate, states, trained, precision):
-    """Compare each framework's step in the configured precision, on its training path, with its own certified step."""
-    for framework in FRAMEWORKS:
-        certificate.trained[framework] = {}
-        for phase in STATE_PHASES:
-            sides = {"certified": states[framework], "trained": trained[framework]}
-            differences = compare(_of_kind(sides, phase), phase, precision)
-            worst = max(differences, key=lambda difference: difference.error, default=None)
-            if worst is not None:
-                tolerance = TOLERANCES[precision]["backward" if phase in BACKWARD else "forward"]
-                certificate.trained[framework][phase] = {
-                    "precision": precision,
-                    "error": _finite(worst.error),
-                    "name": worst.name,
-                    "tolerance": tolerance,
-                    "passed": worst.error <= tolerance,
-                }
+def _judge_training_path(certificate, answers, precision):
+    """Compare each framework's step in the configured precision with its own certified one.
+
+    Of two steps the better counts, phase by phase, where gradients matter: rounding may take an activation across a
+    ReLU's kink. Of the forward pass the worse.
+    """
+    for framework, answer in answers.items():
+        if "unsupported" in answer:
+            certificate.unsupported[framework] = answer["unsupported"]
+            continue
+        path = {}
+        for phase, differences in answer["differences"].items():
+            _enter_path(path, phase, _read(differences, phase), precision)
+        known = certificate.trained.setdefault(framework, {})
+        for phase, entry in path.items():
+            better = entry["error"] < known.get(phase, entry)["error"]
+            if phase not in known or better == (phase in BACKWARD):
+                known[phase] = entry
 
 
-def _of_kind(states, kind):
-    """The arrays of one of `STATE_PHASES` in each side's state; velocities and EMA without their prefix."""
+def _enter_path(path, phase, differences, precision):
+    """Enter the worst of `differences` into `path`, one framework's entry of `Certificate.trained`."""
+    if differences:
+        worst = max(differences, key=lambda difference: difference.error)
+        tolerance = TOLERANCES[precision]["backward" if phase in BACKWARD else "forward"]
+        path[phase] = {"precision": precision, "error": _finite(worst.error), "name": worst.name}
+        path[phase] |= {"tolerance": tolerance, "passed": worst.error <= tolerance}
 
-    def kind_of(name):
-        if name.startswith("velocity/"):
-            return "velocities"
-        if name.startswith("ema/"):
-            return "EMA"
-        return "statistics" if name.endswith((".running_mean", ".running_var")) else "parameters"
 
-    return {
-        side: {name.rpartition("/")[2]: array for name, array in state.items() if kind_of(name) == kind}
-        for side, state in states.items()
-    }
+def _read(differences, phase):
+    """Differences as a worker sends them."""
+    return [Difference(phase, *difference) for difference in differences]
 
 
 def _part(traces, prefix):
@@ -348,7 +589,8 @@ def _sources(network):
     """The SHA-256 of the files that hold the networks, layers, engines and dropout masks."""
     paths = {ROOT / "tandem" / "core" / "dropout.py"}
     for framework in FRAMEWORKS:
-        paths |= {ROOT / "tandem" / "frameworks" / framework / f"{part}.py" for part in ("layers", "engine")}
+        parts = ("layers", "kernels", "engine")
+        paths |= {ROOT / "tandem" / "frameworks" / framework / f"{part}.py" for part in parts}
     for builder in network.builders.values():
         where = builder.rpartition(":")[0]
         paths.add(Path(where if where.endswith(".py") else importlib.util.find_spec(where).origin))

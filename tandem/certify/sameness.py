@@ -28,9 +28,37 @@ class Difference(NamedTuple):
 
 def relative_error(ours, theirs, least):
     """max|ours - theirs| / max(max|theirs|, least): 0 if both are equal, not finite if either is not."""
+    return _relative_error(ours, theirs, max(_magnitude(theirs), least, sys.float_info.min))
+
+
+def _relative_error(ours, theirs, scale):
+    # One framework's two paths are mostly equal, which is four times as quick to tell.
+    alike = np.array_equal(ours.ravel()[:64], theirs.ravel()[:64])
+    if alike and np.array_equal(ours, theirs) and np.isfinite(scale):
+        return 0.0
     with np.errstate(invalid="ignore", over="ignore"):
         distance = _magnitude(np.subtract(ours, theirs, dtype=np.float64))
-    return 0.0 if distance == 0 else distance / max(_magnitude(theirs), least, sys.float_info.min)
+    return 0.0 if distance == 0 else distance / scale
+
+
+STATE_KINDS = ("statistics", "velocities", "parameters", "EMA")
+"""The kinds of arrays in a state, in the order in which a mistake shows after a step."""
+
+
+def of_kind(states, kind):
+    """The arrays of one of `STATE_KINDS` in each side's state; velocities and EMA without their prefix."""
+
+    def kind_of(name):
+        if name.startswith("velocity/"):
+            return "velocities"
+        if name.startswith("ema/"):
+            return "EMA"
+        return "statistics" if name.endswith((".running_mean", ".running_var")) else "parameters"
+
+    return {
+        side: {name.rpartition("/")[2]: array for name, array in state.items() if kind_of(name) == kind}
+        for side, state in states.items()
+    }
 
 
 def compare(sides, phase, precision="float64"):
@@ -42,8 +70,11 @@ def compare(sides, phase, precision="float64"):
         precision: what they were computed in; decides the floor of an error (see `FLOORS`).
     """
     (first, expected), (second, actual) = sides.items()
-    magnitudes = [_magnitude(array) for array in expected.values()]
-    least = FLOORS[precision] * max((magnitude for magnitude in magnitudes if np.isfinite(magnitude)), default=0.0)
+    of_arrays = {id(array): _magnitude(array) for array in {id(x): x for x in expected.values()}.values()}
+    magnitudes = {name: of_arrays[id(array)] for name, array in expected.items()}
+    largest = max((magnitude for magnitude in magnitudes.values() if np.isfinite(magnitude)), default=0.0)
+    least = max(FLOORS[precision] * largest, sys.float_info.min)
+    errors = {}  # of two arrays: a container has the array of its last layer
     differences = []
     for name in [*expected, *(name for name in actual if name not in expected)]:
         error, what = np.inf, ""
@@ -54,7 +85,10 @@ def compare(sides, phase, precision="float64"):
         elif expected[name].shape != actual[name].shape:
             what = f"{first} has the shape {expected[name].shape}, {second} {actual[name].shape}"
         else:
-            error = relative_error(actual[name], expected[name], least)
+            both = id(actual[name]), id(expected[name])
+            if both not in errors:
+                errors[both] = _relative_error(actual[name], expected[name], max(magnitudes[name], least))
+            error = errors[both]
             if not np.isfinite(error):
                 error, what = np.inf, "not finite"
         differences.append(Difference(phase, name, error, what))

@@ -26,8 +26,10 @@ def certify(
     override: Annotated[
         list[str] | None, typer.Option("-o", metavar="KEY=VALUE", help="Set one key, e.g. network.lrn=true.")
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 10,
-    batch_size: Annotated[int, typer.Option(min=2, help="Images in a step.")] = 4,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Training steps from the initial state. Default: 8; large networks fewer.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=2, help="Images in a step.")] = 5,
     device: Annotated[str | None, typer.Option(help="auto, cpu, gpu or gpu:N; short for -o device=...")] = None,
     precision: Annotated[Precision, typer.Option(help="Precision of the comparison.")] = "float64",
     output: Annotated[
@@ -38,7 +40,7 @@ def certify(
 ):
     """Verify that a network computes the same in both frameworks; exit code 1 if it does not."""
     from tandem.certify import report
-    from tandem.certify.certificate import WORKER, certify, subject
+    from tandem.certify.certificate import DRAWN_STEPS, STEPS, WORKER, certify, subject
     from tandem.frameworks.workers import Workers
 
     from rich.console import Console
@@ -50,7 +52,7 @@ def certify(
         Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as progress,
         Workers(WORKER, interpreters(python_paddle, python_tensorflow)) as workers,
     ):
-        bar = progress.add_task("Certifying", total=steps)
+        bar = progress.add_task("Certifying", total=(steps or STEPS) + DRAWN_STEPS)
         certificate = certify(
             network,
             settings,

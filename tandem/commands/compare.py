@@ -27,7 +27,7 @@ def compare(
 
     Exit code 1 if they do not compute the same. The same command resumes what was stopped.
     """
-    from tandem.certify.certificate import STEPS
+    from tandem.certify.certificate import DRAWN_STEPS, STEPS
     from tandem.certify.report import verdict
     from tandem.compare import comparison
     from tandem.compare import report as comparison_report
@@ -39,7 +39,7 @@ def compare(
     folder = output or Path("comparisons", config.stem)
     pythons = interpreters(python_paddle, python_tensorflow)
     with Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
-        bar = progress.add_task("Certifying", total=STEPS)
+        bar = progress.add_task("Certifying", total=STEPS + DRAWN_STEPS)
         found = comparison.begin(
             config, override or (), folder, seeds, pythons, lambda done: progress.update(bar, completed=done)
         )

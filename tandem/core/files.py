@@ -49,23 +49,26 @@ def check_folder(folder):
 
 
 def write_arrays(folder, arrays):
-    """Write the dict `arrays` (name to array) into `folder`, over those of an earlier call.
+    """Write the dict `arrays` (name to array) into `folder`, over those of an earlier call; each array once.
 
     Raises:
         OSError: the folder cannot be written.
     """
     folder = Path(folder)
     folder.mkdir(exist_ok=True)
-    for number, array in enumerate(arrays.values()):
+    distinct = list({id(array): array for array in arrays.values()}.values())
+    numbers = {id(array): number for number, array in enumerate(distinct)}
+    for number, array in enumerate(distinct):
         np.save(folder / f"{number}.npy", array)
-    (folder / "names.json").write_text(json.dumps(list(arrays)))
+    (folder / "names.json").write_text(json.dumps({name: numbers[id(array)] for name, array in arrays.items()}))
 
 
 def read_arrays(folder):
     """The dict that `write_arrays` wrote, in its order, memory-mapped: valid until the folder is written again."""
     folder = Path(folder)
-    names = json.loads((folder / "names.json").read_text())
-    return {name: np.load(folder / f"{number}.npy", mmap_mode="r") for number, name in enumerate(names)}
+    numbers = json.loads((folder / "names.json").read_text())
+    arrays = {number: np.load(folder / f"{number}.npy", mmap_mode="r") for number in set(numbers.values())}
+    return {name: arrays[number] for name, number in numbers.items()}
 
 
 def _sync_folder(folder):

@@ -1,5 +1,6 @@
 """The machine, on which measured figures depend."""
 
+import math
 import os
 import platform
 from pathlib import Path
@@ -24,3 +25,10 @@ def machine():
 def cores():
     """The numbers of the CPUs that this process may run on, as a set."""
     return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count()))
+
+
+def available_memory():
+    """The bytes of memory that may still be taken; infinity where the system does not tell, as Linux does."""
+    meminfo = Path("/proc/meminfo")
+    lines = meminfo.read_text().splitlines() if meminfo.exists() else []
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), math.inf)

@@ -73,12 +73,14 @@ class Engine(Protocol):
         """Take `train_step` operation by operation, and return what it computed, in that order.
 
         Returns:
-            A dict: `output/<layer>` of each named layer, with channels first; `logits`; `loss`, the mean over the
-            batch; `gradient/<parameter>`, without weight decay.
+            A dict: `images`, as normalised; `output/<layer>` of each named layer, channel first; `logits`; `loss`, the
+            mean over the batch; `sums`, what `train_step` returns; `output_gradient/<layer>`, of the loss by that
+            output, and `gradient/<parameter>`, without weight decay: those that the loss does not depend on are left
+            out.
         """
 
     def trace_evaluation(self, batch: Batch) -> dict[str, np.ndarray]:
-        """The `output/<layer>`, `logits` and `loss` of `trace`, in evaluation mode. The state does not change."""
+        """The `images`, `output/<layer>`, `logits` and `loss` of `trace` in evaluation mode, with nothing changed."""
 
     def layer_types(self) -> dict[str, str]:
         """The name of each layer's class, by the layer's name."""

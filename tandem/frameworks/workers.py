@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,9 @@ from tandem.core import files
 from tandem.core.errors import UserError
 from tandem.core.paths import child_environment
 from tandem.frameworks.base import FRAMEWORKS
+
+SHARED_MEMORY = 4 * 2**30
+"""The bytes that must be free in /dev/shm for tensors to go there: a container may have next to nothing."""
 
 
 class WorkerStopped(Exception):
@@ -43,10 +47,15 @@ class Workers:
         self.module = module
         self.pythons = pythons or {}
         self.step = None
+        self._pending = 0  # commands without an answer yet
 
     def __enter__(self):
         with contextlib.ExitStack() as stack:
-            self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tandem-")))
+            # In memory where there is room: the tensors of a large network are gigabytes.
+            shared = Path("/dev/shm")
+            room = shared.is_dir() and shutil.disk_usage(shared).free > SHARED_MEMORY
+            folder = tempfile.TemporaryDirectory(prefix="tandem-", dir=shared if room else None)
+            self.folder = Path(stack.enter_context(folder))
             self.processes = {framework: stack.enter_context(self._start(framework)) for framework in FRAMEWORKS}
             self._stack = stack.pop_all()
         return self
@@ -75,18 +84,20 @@ class Workers:
 
     def send(self, command, by_framework=None, **arguments):
         """Have both start `command`. `by_framework`: arguments that differ, name to framework to value."""
+        self._pending += 1
         for framework, process in self.processes.items():
             own = {name: values.get(framework) for name, values in (by_framework or {}).items()}
             with contextlib.suppress(BrokenPipeError):  # it died; `receive` reports it
                 print(json.dumps([command, {**arguments, **own}]), file=process.stdin, flush=True)
 
     def receive(self):
-        """Their answers to the last command, by framework.
+        """Their answers to the oldest command without one, by framework.
 
         Raises:
             UserError: one raised a UserError, or could not build its network.
             WorkerStopped: one raised anything else or died, later.
         """
+        self._pending -= 1
         replies = {framework: self._reply(framework) for framework in self.processes}
         for framework, reply in replies.items():
             if "user_error" in reply or ("raised" in reply and self.step is None):
@@ -94,6 +105,12 @@ class Workers:
             if "raised" in reply:
                 raise WorkerStopped(framework, self.step, reply["raised"])
         return {framework: reply["answer"] for framework, reply in replies.items()}
+
+    def drain(self):
+        """Wait for all answers and drop them, so that the next command gets its own."""
+        while self._pending:
+            with contextlib.suppress(UserError, WorkerStopped):
+                self.receive()
 
     def read(self, what):
         """The arrays that each has written, by framework and name, in the order of computation.

@@ -1,9 +1,11 @@
 """Self-contained HTML pages, without scripts."""
 
 import io
+import re
 from pathlib import Path
 
 import jinja2
+from markupsafe import Markup, escape
 
 
 def render(template, **values):
@@ -16,12 +18,18 @@ def render(template, **values):
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["number"] = number
+    environment.filters["code"] = code
     return environment.get_template(template).render(values)
 
 
 def number(error):
     """An error as short text. None, which stands for infinity and NaN, is "-"."""
     return "-" if error is None else "0" if error == 0 else f"{error:.1e}"
+
+
+def code(text):
+    """Text whose parts in backticks are code, as HTML."""
+    return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))
 
 
 def to_svg(figure, title):

@@ -256,6 +256,32 @@ def test_engines_have_the_same_interface():
     assert public("tandem/frameworks/paddle/engine.py") == public("tandem/frameworks/tensorflow/engine.py")
 
 
+def signatures(path, name):
+    """The methods that the class `name` offers, in order, and the parameters of each.
+
+    Without annotations, which only the protocol has.
+    """
+    module = ast.parse((ROOT / path).read_text())
+    (found,) = (node for node in module.body if isinstance(node, ast.ClassDef) and node.name == name)
+    methods = {}
+    for node in found.body:
+        if isinstance(node, ast.FunctionDef) and (node.name == "__init__" or not node.name.startswith("_")):
+            for argument in ast.walk(node.args):
+                if isinstance(argument, ast.arg):
+                    argument.annotation = None
+            methods[node.name] = ast.unparse(node.args)
+    return list(methods.items())
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_engines_have_the_methods_of_the_protocol(framework):
+    """With its parameters and defaults, and in its order."""
+    protocol = signatures("tandem/frameworks/base.py", "Engine")
+    assert signatures(f"tandem/frameworks/{framework}/engine.py", "Engine") == protocol
+    assert {"__init__", "train_step", "trace", "load_state"} < dict(protocol).keys()
+    assert ("evaluate", "self, batch, flip=False") in protocol
+
+
 def test_layers_have_the_same_names_and_arguments():
     keras_only = {"build", "call", "forward", "get_config", "from_config"}
     sides = []

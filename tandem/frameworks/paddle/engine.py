@@ -163,22 +163,25 @@ class Engine(base.Engine):
 
     def trace(self, batch, learning_rate, step):
         """Take a training step, and return all that it computed."""
-        with self._recorded() as outputs:
-            logits, losses, _ = self._backward(batch, step)
-        gradients = {
-            f"gradient/{name}": np.zeros(parameter.shape) if parameter.grad is None else parameter.grad.numpy()
-            for name, parameter in self.model.named_parameters()
-            if parameter.trainable
-        }
+        with self._recorded() as (images, outputs, taken):
+            logits, losses, metrics = self._backward(batch, step)
+        parameters = {name: parameter for name, parameter in self.model.named_parameters() if parameter.trainable}
+        gradients = {f"gradient/{name}": parameter.grad for name, parameter in parameters.items()}
+        gradients = {name: gradient.numpy() for name, gradient in gradients.items() if gradient is not None}
+        of_outputs = {id(output): output.grad for output in outputs.values()}
+        of_outputs = _by_name("output_gradient", outputs, of_outputs)
         self._update(learning_rate)
-        return {**outputs, "logits": logits.numpy(), "loss": losses.mean().numpy(), **gradients}
+        traced = {"logits": logits.numpy(), "loss": losses.mean().numpy(), "sums": metrics.numpy()}
+        traced |= {f"taken/{name}": np.array(numbers, np.int64) for name, numbers in taken.items()}
+        return {"images": images[0].numpy(), **_by_name("output", outputs), **traced, **of_outputs, **gradients}
 
     def trace_evaluation(self, batch):
         """Return all that evaluation computes."""
         self.model.eval()  # otherwise it stays in training mode
-        with self._recorded() as outputs, paddle.no_grad(), paddle.amp.auto_cast(**self.amp):
+        with self._recorded() as (images, outputs, _), paddle.no_grad(), paddle.amp.auto_cast(**self.amp):
             logits, losses, _ = self._losses(batch)
-        return {**outputs, "logits": logits.numpy(), "loss": losses.mean().numpy()}
+        traced = {"logits": logits.numpy(), "loss": losses.mean().numpy()}
+        return {"images": images[0].numpy(), **_by_name("output", outputs), **traced}
 
     def layer_types(self):
         """The name of each layer's class, by the layer's name."""
@@ -286,16 +289,25 @@ class Engine(base.Engine):
 
     @contextlib.contextmanager
     def _recorded(self):
-        """A context that gives a dict, into which go the outputs of all named layers as NumPy arrays."""
-        outputs = {}
+        """A context that gives a list and a dict, into which go the model's input and the outputs of all named layers.
+
+        The outputs keep their gradients.
+        """
+        images, outputs, taken = [], {}, {}
 
         def keep(name, layer, inputs, output):
             if isinstance(output, paddle.Tensor):
-                outputs[state.unused(f"output/{name}", outputs)] = output.numpy()
+                if paddle.is_grad_enabled() and paddle.is_floating_point(output):
+                    output.stop_gradient = False  # also where the layer, or one before it, has cut the gradient
+                    output.retain_grads()
+                number = state.unused(name, outputs)
+                taken[number] = [at for at, known in enumerate(outputs.values()) if any(known is x for x in inputs)]
+                outputs[number] = output
 
         hooks = [layer.register_forward_post_hook(partial(keep, name)) for name, layer in self._layers()]
+        hooks.append(self.model.register_forward_pre_hook(lambda model, inputs: images.append(inputs[0])))
         try:
-            yield outputs
+            yield images, outputs, taken
         finally:
             for hook in hooks:
                 hook.remove()
@@ -314,6 +326,16 @@ class Engine(base.Engine):
         velocities = self.optimizer._accumulators["velocity"]
         named = ((name, parameter) for name, parameter in self.model.named_parameters() if parameter.trainable)
         return {f"velocity/{name}": velocities[parameter.name] for name, parameter in named}
+
+
+def _by_name(what, outputs, tensors=None):
+    """The tensors of the recorded `outputs`, or what `tensors` has for each by its id, as arrays by `what`/<layer>.
+
+    One array for one tensor: a container gives that of its last layer.
+    """
+    tensors = tensors or {id(output): output for output in outputs.values()}
+    arrays = {key: tensor.numpy() for key, tensor in tensors.items() if tensor is not None}
+    return {f"{what}/{name}": arrays[id(output)] for name, output in outputs.items() if id(output) in arrays}
 
 
 def _assign(variables, values):

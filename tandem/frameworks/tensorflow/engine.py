@@ -95,6 +95,7 @@ class Engine(base.Engine):
         self.dropouts = {name: layer for name, layer in self._layers() if isinstance(layer, Dropout)}
         self.parameters = self.model.trainable_variables
         self.velocities = [tf.Variable(tf.zeros_like(parameter.value)) for parameter in self.parameters]
+        self.tape = None  # that `trace` records with
         self.loss_scale = self.good_steps = None
         if config.precision == "float16":
             self.loss_scale = tf.Variable(INITIAL_SCALE, dtype=tf.float32)
@@ -148,22 +149,27 @@ class Engine(base.Engine):
 
     def trace(self, batch, learning_rate, step):
         """Take a training step, and return all that it computed."""
-        with self._recorded() as outputs:
-            logits, losses, _, gradients = self._backward(*self._on_device(batch, step))
-        self._update(gradients, tf.constant(learning_rate, self.dtype))
-        gradients = {
-            f"gradient/{self._canonical_name(parameter)}": _to_canonical(
-                tf.zeros_like(parameter).numpy() if gradient is None else gradient.numpy()
+        with self._recorded() as (images, outputs, taken):
+            logits, losses, metrics, gradients, of_outputs = self._backward(
+                *self._on_device(batch, step), outputs=outputs
             )
-            for parameter, gradient in zip(self.parameters, gradients, strict=True)
-        }
-        return {**outputs, "logits": logits.numpy(), "loss": losses.numpy().mean(), **gradients}
+        self._update(gradients, tf.constant(learning_rate, self.dtype))
+        names = [self._canonical_name(parameter) for parameter in self.parameters]
+        pairs = zip(names, gradients, strict=True)
+        gradients = {f"gradient/{name}": _to_canonical(x.numpy()) for name, x in pairs if x is not None}
+        of_outputs = {id(output): of_outputs[name] for name, output in outputs.items()}
+        of_outputs = _by_name("output_gradient", outputs, of_outputs)
+        traced = {"logits": logits.numpy(), "loss": losses.numpy().mean(), "sums": metrics.numpy()}
+        images = _channel_first(images[0].numpy())
+        traced |= {f"taken/{name}": np.array(numbers, np.int64) for name, numbers in taken.items()}
+        return {"images": images, **_by_name("output", outputs), **traced, **of_outputs, **gradients}
 
     def trace_evaluation(self, batch):
         """Return all that evaluation computes."""
-        with self._recorded() as outputs:
+        with self._recorded() as (images, outputs, _):
             logits, losses, _ = self._losses(batch.images, batch.labels, training=False)
-        return {**outputs, "logits": logits.numpy(), "loss": losses.numpy().mean()}
+        traced = {"logits": logits.numpy(), "loss": losses.numpy().mean()}
+        return {"images": _channel_first(images[0].numpy()), **_by_name("output", outputs), **traced}
 
     def layer_types(self):
         """The name of each layer's class, by the layer's name."""
@@ -203,13 +209,17 @@ class Engine(base.Engine):
 
     def _train(self, *inputs):
         *inputs, learning_rate = inputs
-        _, _, metrics, gradients = self._backward(*inputs)
+        _, _, metrics, gradients, _ = self._backward(*inputs)
         self._update(gradients, learning_rate)
         return metrics
 
-    def _backward(self, images, labels, keys, *mix):
-        """`_losses` in training mode, and the gradients of their mean (in float16, scaled)."""
+    def _backward(self, images, labels, keys, *mix, outputs=None):
+        """`_losses` in training mode, and the gradients of their mean (in float16, scaled).
+
+        By the parameters; and by what the dict `outputs` then holds, as a dict of the same names.
+        """
         with tf.GradientTape() as tape, dropout_keys(self.dropouts.values(), keys):
+            self.tape = tape if outputs is not None else None
             if mix:
                 logits, losses, metrics = self._mixed_losses(images, labels, *mix)
             else:
@@ -217,7 +227,9 @@ class Engine(base.Engine):
             loss = tf.reduce_sum(losses) / tf.cast(tf.size(labels), self.dtype)
             if self.loss_scale is not None:
                 loss *= self.loss_scale
-        return logits, losses, metrics, tape.gradient(loss, self.parameters)
+        self.tape = None
+        gradients, of_outputs = tape.gradient(loss, [self.parameters, outputs or {}])
+        return logits, losses, metrics, gradients, of_outputs
 
     def _update(self, gradients, learning_rate):
         if self.loss_scale is None:
@@ -230,6 +242,8 @@ class Engine(base.Engine):
     def _apply(self, gradients, learning_rate):
         """Update the parameters. As in Paddle, the velocity does not hold the learning rate; in Keras' SGD it does."""
         for parameter, gradient, velocity in zip(self.parameters, gradients, self.velocities, strict=True):
+            if gradient is None:  # the loss does not depend on it; Paddle's optimizer leaves it as it is, too
+                continue
             factor, weight_decay = self.grouped.get(self._canonical_name(parameter), (1.0, self.weight_decay))
             tf.raw_ops.ResourceApplyMomentum(
                 var=parameter.value.handle,
@@ -242,8 +256,8 @@ class Engine(base.Engine):
 
     def _apply_unscaled(self, gradients, learning_rate):
         """Update by the rule of paddle.amp.GradScaler: a step with an overflow is skipped and halves the scale."""
-        gradients = [gradient / self.loss_scale for gradient in gradients]
-        finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(gradient)) for gradient in gradients])
+        gradients = [None if gradient is None else gradient / self.loss_scale for gradient in gradients]
+        finite = tf.reduce_all([tf.reduce_all(tf.math.is_finite(x)) for x in gradients if x is not None])
         grow = finite & (self.good_steps >= GROWTH_STEPS - 1)
         self.good_steps.assign(tf.where(finite & ~grow, self.good_steps + 1, 0))
         self.loss_scale.assign(self.loss_scale * tf.where(grow, 2.0, tf.where(finite, 1.0, 0.5)))
@@ -301,22 +315,31 @@ class Engine(base.Engine):
 
     @contextlib.contextmanager
     def _recorded(self):
-        """A context that gives a dict, into which go the outputs of all named layers as NumPy arrays."""
-        outputs = {}
+        """A context that gives a list and a dict: into them go the model's input and the named layers' outputs."""
+        images, outputs, taken = [], {}, {}
+
+        def keep_input(call, *inputs, **options):
+            images.append(inputs[0])
+            return call(*inputs, **options)
 
         def keep(name, call, *inputs, **options):
             output = call(*inputs, **options)
             if isinstance(output, tf.Tensor):
-                outputs[state.unused(f"output/{name}", outputs)] = _channel_first(output.numpy())
+                if self.tape is not None and output.dtype.is_floating:
+                    self.tape.watch(output)  # also where the layer, or one before it, has cut the gradient
+                number = state.unused(name, outputs)
+                taken[number] = [at for at, known in enumerate(outputs.values()) if any(known is x for x in inputs)]
+                outputs[number] = output
             return output
 
         layers = self._layers()
+        self.model.call = partial(keep_input, self.model.call)  # Keras has no hooks
         for name, layer in layers:
-            layer.call = partial(keep, name, layer.call)  # Keras has no hooks
+            layer.call = partial(keep, name, layer.call)
         try:
-            yield outputs
+            yield images, outputs, taken
         finally:
-            for _, layer in layers:
+            for layer in (self.model, *(layer for _, layer in layers)):
                 del layer.call
 
     def _layers(self):
@@ -341,6 +364,16 @@ class Engine(base.Engine):
     def _velocity_variables(self):
         names = (self._canonical_name(parameter) for parameter in self.parameters)
         return {f"velocity/{name}": velocity for name, velocity in zip(names, self.velocities, strict=True)}
+
+
+def _by_name(what, outputs, tensors=None):
+    """The tensors of the recorded `outputs`, or what `tensors` has for each by its id, as arrays by `what`/<layer>.
+
+    One array for one tensor: a container gives that of its last layer.
+    """
+    tensors = tensors or {id(output): output for output in outputs.values()}
+    arrays = {key: _channel_first(tensor.numpy()) for key, tensor in tensors.items() if tensor is not None}
+    return {f"{what}/{name}": arrays[id(output)] for name, output in outputs.items() if id(output) in arrays}
 
 
 def _assign(variables, values):
