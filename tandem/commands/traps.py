@@ -19,7 +19,8 @@ def traps(
     from tandem.core import files
     from tandem.core.errors import UserError
     from tandem.frameworks.workers import Workers
-    from tandem.traps.differences import pages
+    from tandem.traps import hints
+    from tandem.traps.differences import pages, seen
 
     from rich.console import Console
     from rich.progress import Progress
@@ -40,6 +41,6 @@ def traps(
     if not all(one.passed for one in found):
         raise typer.Exit(1)
     if output:
-        for path, text in pages(found, versions, output).items():
+        for path, text in {**pages(found, versions, output), hints.SEEN: seen(found)}.items():
             files.write_file(path, text.encode())
             console.print(f"Written: {path}", soft_wrap=True)

@@ -5,10 +5,37 @@ tandem/certify/gallery.py switches each on and certifies its probe; differences.
 
 import contextlib
 
-from tandem.traps import batch_norm, convolution, dropout, loss, optimizer, other_layers, pooling, precision, weights
+from tandem.traps import (
+    activations,
+    batch_norm,
+    compiled,
+    convolution,
+    dropout,
+    gradients,
+    hints,
+    loss,
+    optimizer,
+    other_layers,
+    pooling,
+    precision,
+    weights,
+)
 from tandem.traps.trap import ENTERED
 
-THEMES = (convolution, batch_norm, pooling, other_layers, loss, optimizer, weights, dropout, precision)
+THEMES = (
+    convolution,
+    batch_norm,
+    pooling,
+    other_layers,
+    activations,
+    loss,
+    gradients,
+    optimizer,
+    weights,
+    dropout,
+    compiled,
+    precision,
+)
 """One module a theme, in the order of docs/differences.md."""
 
 TRAPS = {name: trap for theme in THEMES for name, trap in ENTERED.items() if trap.theme == theme.THEME}
@@ -22,8 +49,5 @@ def switched_on(name, framework):
 
 
 def known(first):
-    """The names of the traps that show where a certificate's `first` difference is: of its layer, then of any."""
-    if first is None:
-        return []
-    there = [trap for trap in TRAPS.values() if trap.shows and trap.shows[0] == first["phase"]]
-    return [trap.name for layer in (first["layer"], None) for trap in there if trap.shows[1] == layer]
+    """The names of at most three traps that show as a certificate's `first` difference does: see hints.py."""
+    return hints.known(first, TRAPS.values())

@@ -227,3 +227,45 @@ def eval_forgotten():
     from tandem.frameworks.paddle import layers
 
     return patch.object(layers.nn.Layer, "eval", lambda self: None)
+
+
+@enter(
+    THEME,
+    "tensorflow",
+    "activations",
+    ("layer outputs", "BatchNorm2D"),
+    paddle=(
+        "Freezing a batch norm (`stop_gradient = True` of its parameters) keeps its weight and bias as they are. In "
+        "training mode it still normalises with the statistics of the batch, and still updates the running ones. Only "
+        "`eval()` or `use_global_stats=True` changes that."
+    ),
+    tensorflow=(
+        "`keras.layers.BatchNormalization` with `trainable = False` runs in inference mode, even when called with "
+        "`training=True`: it normalises with its statistics and leaves them alone. Other Keras layers do not change "
+        "their mode when they are frozen. Before TensorFlow 2, this one did not either."
+    ),
+    tandem=(
+        "`trainable` decides what the optimizer changes; the mode decides the rest. The probe's batch norm is frozen "
+        "on both sides, and Keras' own takes its place."
+    ),
+    sources=(*BATCH_NORM_SOURCES, "https://github.com/keras-team/keras/pull/9965"),
+    code={
+        "paddle": Code(PADDLE_ENGINE, "Engine.__init__", "parameter.trainable"),
+        "tensorflow": Code(TENSORFLOW_LAYERS, "BatchNorm2D.call", "kernels.batch_norm("),
+    },
+)
+def bn_frozen():
+    """A frozen batch norm, which in Keras uses its own statistics."""
+    from tandem.frameworks.tensorflow import layers
+
+    import tensorflow as tf
+
+    original = layers.BatchNorm2D
+
+    def batch_norm(channels, **options):
+        if options.get("trainable", True):
+            return original(channels, **options)
+        constants = {"momentum": layers.BATCH_NORM_MOMENTUM, "epsilon": layers.BATCH_NORM_EPSILON}
+        return tf.keras.layers.BatchNormalization(**constants, **options)
+
+    return patch.object(layers, "BatchNorm2D", batch_norm)

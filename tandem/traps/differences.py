@@ -3,12 +3,14 @@
 The English of a trap is in its theme, that of the page here. zh.yaml has all of it in Chinese, under the same names.
 """
 
+import json
 import os
 import re
 from pathlib import Path
 
 from tandem import traps
 from tandem.core.paths import ROOT
+from tandem.traps.hints import kind
 from tandem.traps.symbols import quote
 from tandem.traps.trap import BATCH_SIZE, STEPS
 
@@ -32,10 +34,13 @@ An entry says what each framework does, which source says so, what Tandem does t
 line of code does it.
 
 None of it is hearsay. A trap is a known mistake. It was injected into one of two small twins (a probe), which agree to
-1e-14 without it. A certificate (`python -m tandem certify`) then compared every element: each layer's output, the loss,
-and all gradients, batch norm statistics, velocities and weights. It took {steps} steps of {batch_size} images in
-float64, each from equal states, at a learning rate that changes. An entry gives the first difference and its size: the
-largest difference of two elements, over the tensor's largest element. Where a trap could not be tried, it says why.
+1e-13 without it. A certificate (`python -m tandem certify`) then compared every element: the images, each layer's
+output, the loss, and all gradients, batch norm statistics, velocities, weights and their EMA. It took {steps} steps of
+{batch_size} images in float64, each from equal states, at a learning rate that changes; then more from a drawn state,
+which is large and nowhere zero. Each step was taken a second time as training takes it, in TensorFlow by a compiled
+function, and compared with the first. The same was done with evaluation. An entry gives the first difference and its
+size: the largest difference of two elements, over the tensor's largest element. Where a trap could not be tried, it
+says why.
 
 {count} traps, {tried} of them tried, on a CPU with PaddlePaddle {paddle} and TensorFlow {tensorflow}. Links lead to the
 sources of PaddlePaddle 3.3.1, TensorFlow 2.21.0 and Keras 3.15.1. `python -m tandem traps --output docs/differences.md`
@@ -58,6 +63,7 @@ writes this page. The code that injects the mistakes is in [tandem/traps]({traps
     "sizes": {
         r"only in (\w+)": r"only in \1",
         r"(\w+) has the shape (\(.*\)), (\w+) (\(.*\))": r"shape \2 in \1, \4 in \3",
+        r"no gradient in (\w+) \(None\)": r"no gradient in \1 (None)",
         "not finite": "not finite",
         "cannot be built": "cannot be built",
     },
@@ -85,15 +91,33 @@ def pages(found, versions, path):
     }
 
 
+def seen(found):
+    """The text of seen.json, for hints.py: where and how each of the traps `found` showed, one a line."""
+    rows = []
+    for trap, first, _ in found:
+        if first is not None:
+            error = None if first["error"] is None else float(f"{first['error']:.1e}")
+            row = {"step": first["step"], "phase": first["phase"], "layer": first["layer"], "kind": kind(first)}
+            rows.append(f"  {json.dumps(trap.name)}: {json.dumps({**row, 'error': error})}")
+    return "{\n" + ",\n".join(rows) + "\n}\n"
+
+
 def english_texts():
     """All texts in English: `page`, `themes`, `phases`, and `traps` by name with their title and facts."""
     every = traps.TRAPS.values()
     return {
         "page": PAGE,
         "themes": {trap.theme: trap.theme for trap in every},
-        "phases": {trap.shows[0]: trap.shows[0] for trap in every if trap.shows},
+        "phases": {trap.shows[0]: _titled(trap.shows[0]) for trap in every if trap.shows},
         "traps": {trap.name: {name: getattr(trap, name) for name in TEXTS if getattr(trap, name)} for trap in every},
     }
+
+
+def _titled(text):
+    """`text` with the frameworks' titles for their names."""
+    for framework, title in FRAMEWORKS.items():
+        text = text.replace(framework, title)
+    return text
 
 
 def chinese_texts():
@@ -107,8 +131,8 @@ def size(first):
     if first["phase"] == "building":
         return "cannot be built"
     if error is None:
-        return first["what"]
-    if error >= 0.01:
+        return re.sub(r"^what it passes back to \S+: ", "", first["what"])
+    if 0.01 <= error < 1e4:
         return f"{error:.1g}" if error < 9.5 else f"{error:.0f}"
     digit, exponent = f"{error:.0e}".split("e")
     return f"{digit}e{int(exponent)}"
@@ -169,9 +193,7 @@ def _size(first, words):
     said = size(first)
     for pattern, written in words["sizes"].items():
         if match := re.fullmatch(pattern, said):
-            said = match.expand(written)
-            for framework, name in FRAMEWORKS.items():
-                said = said.replace(framework, name)
+            said = _titled(match.expand(written))
     return said
 
 

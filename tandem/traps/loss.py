@@ -181,7 +181,7 @@ def loss_with_penalty():
     THEME,
     "tensorflow",
     "plain",
-    ("gradients", None),
+    ("output gradients", None),
     paddle="`F.cross_entropy` averages over the batch (`reduction='mean'`).",
     tensorflow=(
         "`keras.losses` do, too. But `tf.nn.sparse_softmax_cross_entropy_with_logits` returns one loss per image, and "
@@ -203,8 +203,52 @@ def loss_summed():
 
     original = engine.Engine._backward
 
-    def backward(self, images, labels, keys):
-        *results, gradients = original(self, images, labels, keys)
-        return *results, [gradient * tf.cast(tf.size(labels), self.dtype) for gradient in gradients]
+    def backward(self, images, labels, *others, outputs=None):
+        *results, gradients, of_outputs = original(self, images, labels, *others, outputs=outputs)
+        size = tf.cast(tf.size(labels), self.dtype)
+        of_outputs = {name: None if x is None else x * size for name, x in of_outputs.items()}
+        return *results, [gradient * size for gradient in gradients], of_outputs
 
     return patch.object(engine.Engine, "_backward", backward)
+
+
+@enter(
+    THEME,
+    "tensorflow",
+    "activations",
+    ("loss", ""),
+    paddle=(
+        "`F.label_smooth(label, epsilon=e)` and `F.cross_entropy(label_smoothing=e)` spread e over all n classes: the "
+        "right one gets `1 - e + e/n`."
+    ),
+    tensorflow=(
+        "So does `label_smoothing` of `keras.losses.CategoricalCrossentropy`. But the Transformers of Tensor2Tensor "
+        "and of TensorFlow's model garden spread e over the other n - 1: the right one gets `1 - e`. With 10 classes "
+        "and e = 0.1, that is a smoothing of 0.111."
+    ),
+    tandem="e is spread over all classes, on both sides.",
+    sources=(
+        PADDLE + "python/paddle/nn/functional/common.py",
+        PADDLE_LOSS,
+        KERAS + "keras/src/losses/losses.py",
+        "https://github.com/tensorflow/models/blob/00b830c7ca641413f37e5147cf059c89f79b0e8e/official/legacy/transformer/"
+        "metrics.py",
+        "https://arxiv.org/abs/1512.00567",
+    ),
+    code={
+        "paddle": Code(PADDLE_ENGINE, "Engine._cross_entropy", "target = "),
+        "tensorflow": Code(TENSORFLOW_ENGINE, "Engine._cross_entropy", "target = "),
+    },
+)
+def smoothing_over_the_others():
+    """Label smoothing over all classes but the right one."""
+    from tandem.frameworks.tensorflow import engine
+
+    import tensorflow as tf
+
+    def cross_entropy(self, logits, labels):
+        e, n = self.label_smoothing, self.num_classes
+        targets = tf.one_hot(labels, n, tf.cast(1 - e, self.dtype), tf.cast(e / (n - 1), self.dtype))
+        return tf.nn.softmax_cross_entropy_with_logits(targets, logits)
+
+    return patch.object(engine.Engine, "_cross_entropy", cross_entropy)

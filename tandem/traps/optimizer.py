@@ -270,3 +270,106 @@ def decay_kernels_only():
 def decay_double():
     """The L2 factor kept as a double."""
     return engine_with(weight_decay=0.1)
+
+
+@enter(
+    THEME,
+    "tensorflow",
+    "plain",
+    ("velocities", None),
+    paddle=(
+        "`grad_clip` of an optimizer is None by default. `ClipGradByNorm` clips each parameter's gradient by its own "
+        "norm, `ClipGradByGlobalNorm` all of them by their common norm. The weight decay is added after clipping."
+    ),
+    tensorflow=(
+        "`keras.optimizers` clip nothing by default either. `clipnorm` is each one's own norm, `global_clipnorm` the "
+        "common one. A `kernel_regularizer` is a part of the loss, so its gradient is clipped, too."
+    ),
+    tandem="Nothing is clipped. The probe's mistake clips each gradient to a norm of 0.1.",
+    sources=(PADDLE + "python/paddle/nn/clip.py", PADDLE + "python/paddle/optimizer/optimizer.py", KERAS_OPTIMIZER),
+    code={
+        "paddle": Code(PADDLE_ENGINE, "Engine._update", "self.optimizer.step()"),
+        "tensorflow": DECAY_CODE["tensorflow"],
+    },
+)
+def gradients_clipped():
+    """Gradient clipping on one side only."""
+    import tensorflow as tf
+
+    def change(self, gradients, learning_rate, apply):
+        apply([tf.clip_by_norm(gradient, 0.1) for gradient in gradients], learning_rate)
+
+    return momentum_update(change)
+
+
+@enter(
+    THEME,
+    "tensorflow",
+    "activations",
+    ("EMA", None),
+    paddle="Outside static graphs, Paddle has no EMA of weights. Everyone writes it by hand, after `optimizer.step()`.",
+    tensorflow=(
+        "`use_ema=True` of `keras.optimizers` averages after the update, and `tf.train.ExponentialMovingAverage` is to "
+        "be called after it. If `ema.apply` comes first, the average lags one step behind. With a decay of 0.9999 "
+        "nobody sees it."
+    ),
+    tandem="The update comes first, on both sides.",
+    sources=(
+        PADDLE + "python/paddle/static/nn/common.py",
+        KERAS_OPTIMIZER,
+        TENSORFLOW + "tensorflow/python/training/moving_averages.py",
+    ),
+    code={
+        "paddle": Code(PADDLE_ENGINE, "Engine._update", "self._update_ema()"),
+        "tensorflow": Code(TENSORFLOW_ENGINE, "Engine._update", "self._update_ema()"),
+    },
+)
+def ema_before_update():
+    """EMA taken before the update."""
+    from tandem.frameworks.tensorflow import engine
+
+    original = engine.Engine._update
+
+    def update(self, gradients, learning_rate):
+        self._update_ema()
+        averages, self.ema = self.ema, {}
+        original(self, gradients, learning_rate)
+        self.ema = averages
+
+    return patch.object(engine.Engine, "_update", update)
+
+
+@enter(
+    THEME,
+    "tensorflow",
+    "activations",
+    ("EMA", "BatchNorm2D"),
+    paddle=(
+        "`model.parameters()` and `model.state_dict()` both hold the running statistics, so an EMA over either "
+        "averages them."
+    ),
+    tensorflow=(
+        "`use_ema=True` of `keras.optimizers` averages what the optimizer trains. The running statistics of batch norm "
+        "are not among it. Averaged weights are then evaluated with the latest statistics, which belong to other "
+        "weights. `ema.apply(model.trainable_variables)` does the same."
+    ),
+    tandem="Weights and statistics are averaged, on both sides.",
+    sources=(KERAS_OPTIMIZER, TENSORFLOW + "tensorflow/python/training/moving_averages.py"),
+    code={
+        "paddle": Code(PADDLE_ENGINE, "Engine.__init__", "self.ema = {name: "),
+        "tensorflow": Code(TENSORFLOW_ENGINE, "Engine.__init__", "self.ema = {name: "),
+    },
+)
+def ema_without_statistics():
+    """EMA of the weights without the statistics."""
+    from tandem.frameworks.tensorflow import engine
+
+    original = engine.Engine._update_ema
+
+    def update_ema(self):
+        original(self)
+        for name, variable in self._model_variables().items():
+            if not variable.trainable:
+                self.ema[name].assign(variable)
+
+    return patch.object(engine.Engine, "_update_ema", update_ema)

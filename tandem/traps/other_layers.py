@@ -86,7 +86,7 @@ def lrn_radius():
     THEME,
     "paddle",
     "plain",
-    ("gradients", "Conv2D"),
+    ("output gradients", "LocalResponseNorm"),
     paddle=(
         "`F.local_response_norm` averages the squares with an average pool, whose gradient has a float32 1/n. The "
         "exponent of `paddle.pow` is a float32 as well: 0.75 is exact, 0.7 would be off by 1e-8."

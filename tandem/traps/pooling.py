@@ -110,7 +110,7 @@ def max_pool_zeros():
     THEME,
     "tensorflow",
     "pools",
-    ("gradients", "Conv2D"),
+    ("output gradients", "MaxPool2D"),
     paddle=(
         "If several pixels of a window are the largest, `F.max_pool2d` gives the whole gradient to the first of them "
         "in row-major order. `paddle.max` divides it: at [1, 1, 0] the gradient is [0.5, 0.5, 0], though its "
@@ -146,7 +146,8 @@ def max_pool_ties():
             x = tf.pad(x, [[0, 0], [0, after[0]], [0, after[1]], [0, 0]], constant_values=x.dtype.min)
         sizes, strides = [1, self.kernel_size, self.kernel_size, 1], [1, self.stride, self.stride, 1]
         windows = tf.image.extract_patches(x, sizes, strides, [1, 1, 1, 1], "VALID")
-        windows = tf.reshape(windows, [*largest.shape[:3], -1, largest.shape[3]])
+        _, height, width, channels = largest.shape
+        windows = tf.reshape(windows, [-1, height, width, self.kernel_size**2, channels])
         tied = tf.cast(windows == largest[:, :, :, None], x.dtype)
         return largest + tf.reduce_sum(tied * (windows - tf.stop_gradient(windows)), axis=3)
 
@@ -232,7 +233,7 @@ def average_floor():
     THEME,
     "paddle",
     "averages",
-    ("gradients", "Conv2D"),
+    ("output gradients", "GlobalAveragePool"),
     paddle=(
         "The gradients of `avg_pool2d` and `adaptive_avg_pool2d` multiply by 1/n as a float32, even in float64: they "
         "are off by 7e-9 for 6x6 pixels and by 2e-8 for 7x7, and exact for 4x4 and 8x8. The forward pass divides in "

@@ -56,7 +56,7 @@ def layer_float32():
     THEME,
     "tensorflow",
     "plain",
-    ("layer outputs", "Conv2D"),
+    ("images", ""),
     paddle=(
         "`x * 0.1` and `x / 0.7` with Python numbers are exact in float64. The exponent of `x ** 0.7` becomes a "
         "float32."

@@ -3,6 +3,7 @@
 plain       a convolution at stride 2, batch norm, convolution, LRN, max pool, dropout, flatten and two dense layers
 pools       pools at sizes that do not divide
 averages    a residual block with a shortcut, and a mean over 7x7 pixels, of which 1/49 is no binary fraction
+activations a batch norm whose parameters are frozen, and what has constants of its own; both sides compute Paddle's
 extremes    a batch norm of faint inputs, and logits hundreds apart
 shrinking   three pools that leave no pixel where their sizes are rounded down
 """
@@ -56,6 +57,7 @@ def probes_paddle(num_classes, kind):
         return nn.Sequential(
             ("conv1", Conv2D(3, 8, 3, stride=2, padding=1)),
             ("block2", Residual(body, shortcut)),
+            ("relu2", nn.ReLU()),
             ("pool2", GlobalAveragePool()),
             ("fc3", nn.Linear(8, num_classes, bias_attr=True)),
         )
@@ -67,6 +69,25 @@ def probes_paddle(num_classes, kind):
             ("flatten", Flatten()),
             ("fc2", nn.Linear(512, num_classes, bias_attr=True)),
             ("scale2", scale(2.0**12)),
+        )
+    if kind == "activations":
+        norm = BatchNorm2D(8)
+        for parameter in (norm.weight, norm.bias):
+            parameter.trainable = False
+        return nn.Sequential(
+            ("conv1", Conv2D(3, 8, 3, stride=2, padding=1)),
+            ("frozen1", norm),
+            ("leaky1", nn.LeakyReLU(0.1)),
+            ("bn2", BatchNorm2D(8)),
+            ("hard2", nn.Hardsigmoid()),
+            ("bn3", BatchNorm2D(8)),
+            ("selu3", nn.SELU()),
+            ("bn4", BatchNorm2D(8)),
+            ("gelu4", nn.GELU()),
+            ("conv5", Conv2D(8, 8, 3, stride=2, padding=1)),
+            ("relu5", nn.ReLU()),
+            ("flatten", Flatten()),
+            ("fc6", nn.Linear(128, num_classes, bias_attr=True)),
         )
     assert kind == "shrinking"
     return nn.Sequential(
@@ -93,6 +114,8 @@ def probes_tensorflow(num_classes, kind):
         Residual,
     )
 
+    import numpy as np
+    import tensorflow as tf
     from tensorflow import keras
 
     if kind == "plain":
@@ -128,6 +151,7 @@ def probes_tensorflow(num_classes, kind):
             [
                 Conv2D(3, 8, 3, stride=2, padding=1, name="conv1"),
                 Residual(body, shortcut, name="block2"),
+                keras.layers.ReLU(name="relu2"),
                 GlobalAveragePool(name="pool2"),
                 keras.layers.Dense(num_classes, use_bias=True, name="fc3"),
             ]
@@ -141,6 +165,38 @@ def probes_tensorflow(num_classes, kind):
                 Flatten(name="flatten"),
                 keras.layers.Dense(num_classes, use_bias=True, name="fc2"),
                 keras.layers.Rescaling(2.0**12, name="scale2"),
+            ]
+        )
+    if kind == "activations":
+
+        @tf.custom_gradient
+        def selu(x):
+            scale, alpha = np.float32(1.0507009873554805), np.float32(1.6732632423543772)
+            product = float(scale * alpha)
+            y = float(scale) * (tf.nn.relu(x) + float(alpha) * tf.math.expm1(tf.minimum(x, 0)))
+            return y, lambda dy: dy * tf.where(x <= 0, y + product, float(scale))
+
+        def gelu(x):
+            return 0.5 * x * (1 + tf.math.erf(x * 0.5**0.5))
+
+        def hard_sigmoid(x):
+            return tf.clip_by_value(float(np.float32(0.1666667)) * x + 0.5, 0, 1)
+
+        return keras.Sequential(
+            [
+                Conv2D(3, 8, 3, stride=2, padding=1, name="conv1"),
+                BatchNorm2D(8, trainable=False, name="frozen1"),
+                keras.layers.Activation(lambda x: tf.maximum(x, 0.1 * x), name="leaky1"),
+                BatchNorm2D(8, name="bn2"),
+                keras.layers.Activation(hard_sigmoid, name="hard2"),
+                BatchNorm2D(8, name="bn3"),
+                keras.layers.Activation(selu, name="selu3"),
+                BatchNorm2D(8, name="bn4"),
+                keras.layers.Activation(gelu, name="gelu4"),
+                Conv2D(8, 8, 3, stride=2, padding=1, name="conv5"),
+                keras.layers.ReLU(name="relu5"),
+                Flatten(name="flatten"),
+                keras.layers.Dense(num_classes, use_bias=True, name="fc6"),
             ]
         )
     assert kind == "shrinking"

@@ -4,6 +4,7 @@ A comment changes nothing of it, nor does a line that is added elsewhere.
 """
 
 import ast
+import functools
 import io
 import tokenize
 from typing import NamedTuple
@@ -34,17 +35,22 @@ def quote(code):
     """
     file, symbol, marker = code
     wrong = f"{file}: {{}}; correct the `code` of the traps that name it (tandem/traps)"
-    text = (ROOT / file).read_text(encoding="utf-8")
-    node = ast.parse(text)
+    node, code = _read((ROOT / file).read_text(encoding="utf-8"))
     for name in symbol.split("."):
         node = next((inner for inner in getattr(node, "body", ()) if name in _names(inner)), None)
         if node is None:
             raise UserError(wrong.format(f"no symbol {symbol}"))
-    lines = _without_comments(text)[node.lineno - 1 : node.end_lineno]
+    lines = code[node.lineno - 1 : node.end_lineno]
     there = [line.strip() for line in lines if marker in line] if marker else [lines[0].strip()]
     if len(there) != 1:
         raise UserError(wrong.format(f"{len(there)} lines of {symbol} hold {marker!r}"))
     return there[0]
+
+
+@functools.cache
+def _read(text):
+    """The syntax tree of a file, and its lines without comments."""
+    return ast.parse(text), _without_comments(text)
 
 
 def _names(statement):

@@ -26,27 +26,33 @@ TENSORFLOW_KERNELS = "tandem/frameworks/tensorflow/kernels.py"
 TENSORFLOW_ENGINE = "tandem/frameworks/tensorflow/engine.py"
 
 
-def _probe(kind, image_size, **optimizer):
+BATCH_SIZE, STEPS = 4, 2
+"""What a probe is certified with: in these steps, or in those from a drawn state that follow, each trap shows."""
+
+
+def _probe(kind, image_size, optimizer=None, **others):
     return {
         "network": {"name": "own", "file": str(Path(__file__).parent / "probes.py"), "options": {"kind": kind}},
         "data": {"source": "digits", "image_size": image_size},
-        "optimizer": optimizer,
+        "optimizer": optimizer or {},
         "schedule": {"name": "constant"},
         "epochs": 1,
+        # As it is certified. So there are no further engines to build, and no larger step to take.
+        "precision": "float64",
+        "batch_size": BATCH_SIZE,
+        **others,
     }
 
 
 PROBES = {
-    "plain": _probe("plain", 16, weight_decay=0.1),
+    "plain": _probe("plain", 16, {"weight_decay": 0.1}),
     "pools": _probe("pools", 14),
     "averages": _probe("averages", 14),
-    "extremes": _probe("extremes", 16, learning_rate=1e-6),
+    "extremes": _probe("extremes", 16, {"learning_rate": 1e-6}),
     "shrinking": _probe("shrinking", 32),
+    "activations": _probe("activations", 16, label_smoothing=0.1, evaluation={"ema_decay": 0.9}),
 }
 """The configs on which traps show, as dicts."""
-
-BATCH_SIZE, STEPS = 4, 2
-"""What a probe is certified with: by the second step, each trap shows."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +71,7 @@ class Trap:
         sources: addresses of the code or documentation that says so.
         code: by framework, where Tandem does it: a `Code`.
         not_probed: why there is no mutation, or None.
+        varies: whether what it does is not the same twice, as where memory is not initialised.
     """
 
     name: str
@@ -80,6 +87,7 @@ class Trap:
     sources: tuple
     code: dict[str, Code]
     not_probed: str | None = None
+    varies: bool = False
 
 
 ENTERED = {}

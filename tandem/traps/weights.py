@@ -168,7 +168,7 @@ def paired_by_order():
     THEME,
     "tensorflow",
     "plain",
-    ("layer outputs", "Conv2D"),
+    ("images", ""),
     paddle="Images are [N, 3, H, W], the order of the bytes in CIFAR-10.",
     tensorflow=(
         "Images are [N, H, W, 3]. `reshape(-1, 32, 32, 3)` of those bytes has the right shape and scrambled pixels. A "
