@@ -77,17 +77,18 @@ def rate_in_velocity():
     """
     import tensorflow as tf
 
-    last = {}  # by engine: a certificate has several, at other steps and in other precisions
+    last = {}  # by engine and path: a certificate takes each step traced and compiled
 
     def change(self, gradients, learning_rate, apply):
         rate = tf.cast(learning_rate, tf.float64)
-        if self not in last:
+        path = self, tf.executing_eagerly()
+        if path not in last:
             with tf.init_scope():  # the compiled step makes no variables
-                last[self] = tf.Variable(0.0, dtype=tf.float64)
-        kept = tf.where(last[self] == 0.0, tf.ones_like(rate), last[self] / rate)
+                last[path] = tf.Variable(0.0, dtype=tf.float64)
+        kept = tf.where(last[path] == 0.0, tf.ones_like(rate), last[path] / rate)
         for velocity in self.velocities:
             velocity.assign(velocity * tf.cast(kept, velocity.dtype))
-        last[self].assign(rate)
+        last[path].assign(rate)
         apply(gradients, learning_rate)
 
     return momentum_update(change)

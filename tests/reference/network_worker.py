@@ -99,6 +99,7 @@ def run(engine, framework, folder, case):
     twin.load_state(start, "test")
     evaluated = twin.trace_evaluation(batch(case["image_size"]))
     traced = twin.trace(batch(case["image_size"]), LEARNING_RATE, 3)
+    traced = {name: array for name, array in traced.items() if not name.startswith("taken/")}
     arrays = {f"evaluation/{name}": array for name, array in evaluated.items()}
     arrays |= traced | {f"after/{name}": array for name, array in twin.state().items()}
     write(folder / framework, arrays)

@@ -17,7 +17,19 @@ import pytest
 HERE = Path(__file__).parent
 FRAMEWORKS = ("paddle", "tensorflow")
 FILES = ("alexnet.py", "vgg.py", "resnet_cifar.py", "lenet.py")
-PHASES = ("evaluation/", "output/", "logits", "loss", "gradient/", "after/velocity/", "after/running/", "after/")
+PHASES = (
+    "evaluation/",
+    "images",
+    "output/",
+    "logits",
+    "loss",
+    "sums",
+    "output_gradient/",
+    "gradient/",
+    "after/velocity/",
+    "after/running/",
+    "after/",
+)
 
 SMALL = {
     "resnet8_one_width": ({"name": "resnet_cifar", "depth": 8, "widths": [8, 8, 8]}, 16),
