@@ -18,6 +18,9 @@ HERE = Path(__file__).parent
 FRAMEWORKS = ("paddle", "tensorflow")
 FILES = ("alexnet.py", "vgg.py", "resnet_cifar.py", "lenet.py")
 PHASES = (
+    *("evaluation/", "images", "output/", "logits", "loss", "sums", "output_gradient/", "gradient/"),
+    *("after/velocity/", "after/running/", "after/"),
+)
     "evaluation/",
     "images",
     "output/",
