@@ -21,18 +21,6 @@ PHASES = (
     *("evaluation/", "images", "output/", "logits", "loss", "sums", "output_gradient/", "gradient/"),
     *("after/velocity/", "after/running/", "after/"),
 )
-    "evaluation/",
-    "images",
-    "output/",
-    "logits",
-    "loss",
-    "sums",
-    "output_gradient/",
-    "gradient/",
-    "after/velocity/",
-    "after/running/",
-    "after/",
-)
 
 SMALL = {
     "resnet8_one_width": ({"name": "resnet_cifar", "depth": 8, "widths": [8, 8, 8]}, 16),
