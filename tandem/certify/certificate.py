@@ -252,16 +252,17 @@ FORWARD = (("images", "images"), ("layer outputs", "output/"), ("logits", "logit
 """The phases of the forward pass, and what their names in a trace begin with."""
 
 
-def drawn_state(state, seed):
-    """A harder state to start from than the initial one: like `state`, by name, but large and nowhere zero.
+def drawn_state(state, seed, step):
+    """A harder state to start `step` from than the initial one: like `state`, by name, but large and nowhere zero.
 
+    Each such step has its own: what a step leaves of it may be so large that float32 overflows.
     Activations go beyond 6, no bias, velocity or statistic is zero, no scale is one. All values are float32 numbers.
     """
     drawn = {}
     for name, array in state.items():
         last = name.rpartition(".")[2]
         key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little")
-        bits = random_bits(seed, "certificate", key, 0, array.size)
+        bits = random_bits(seed, "certificate", key, step, array.size)
         uniform = ((bits >> np.uint64(11)) * 2.0**-52 - 1).reshape(array.shape)  # -1 to 1
         if name.startswith("velocity/"):
             value = 0.01 * uniform
@@ -435,8 +436,8 @@ def _take_steps(certificate, workers, settings, dataset, trained_precision, hurr
             _evaluate(certificate, workers, dataset, trained_precision)
             if certificate.first is not None:
                 return
-            state = workers.read("state")[FRAMEWORKS[0]]
-            files.write_arrays(workers.folder / f"{FRAMEWORKS[0]}-state", drawn_state(state, settings.seed))
+        if drawn:
+            _draw_state(workers, settings.seed, step)
         batch = next(batches)
         size = len(batch.labels)
         if drawn:  # not grey, as digits are
@@ -475,7 +476,13 @@ def _take_steps(certificate, workers, settings, dataset, trained_precision, hurr
             certificate.steps = step + 1
         if report:
             report(step + 1)
+    _draw_state(workers, settings.seed, certificate.total_steps)
     _evaluate(certificate, workers, dataset, trained_precision)
+
+
+def _draw_state(workers, seed, step):
+    state = {name: np.array(array) for name, array in workers.read("state")[FRAMEWORKS[0]].items()}
+    files.write_arrays(workers.folder / f"{FRAMEWORKS[0]}-state", drawn_state(state, seed, step))
 
 
 def _evaluate(certificate, workers, dataset, trained_precision):
@@ -494,10 +501,9 @@ def _evaluate(certificate, workers, dataset, trained_precision):
     if trained_precision != certificate.settings["precision"]:
         for framework, different in workers.ask("evaluate_in", precision=trained_precision).items():
             for what, differences in different.items():
-                path = {}
+                path, trained = {}, certificate.trained[framework]
                 _enter_path(path, what, _read(differences, what), trained_precision)
-                known = certificate.trained[framework].get(what, path[what])
-                certificate.trained[framework][what] = max(path[what], known, key=lambda entry: entry["error"])
+                trained[what] = max(path[what], trained.get(what, path[what]), key=_error)
 
 
 def _take_large_step(certificate, workers, settings, dataset, size):
@@ -554,9 +560,8 @@ def _judge_training_path(certificate, answers, precision):
             _enter_path(path, phase, _read(differences, phase), precision)
         known = certificate.trained.setdefault(framework, {})
         for phase, entry in path.items():
-            better = entry["error"] < known.get(phase, entry)["error"]
-            if phase not in known or better == (phase in BACKWARD):
-                known[phase] = entry
+            choose = min if phase in BACKWARD else max
+            known[phase] = choose(known.get(phase, entry), entry, key=_error)
 
 
 def _enter_path(path, phase, differences, precision):
@@ -578,6 +583,11 @@ def _part(traces, prefix):
         framework: {name.split("/")[-1]: array for name, array in trace.items() if name.startswith(prefix)}
         for framework, trace in traces.items()
     }
+
+
+def _error(entry):
+    """The error of an entry as a number: infinity where it is None."""
+    return math.inf if entry["error"] is None else entry["error"]
 
 
 def _finite(error):
