@@ -122,6 +122,7 @@ def test_the_tricks_of_the_recipes_pass_too(workers):
     groups = {"first_convolution": {"learning_rate_factor": 0}, "batch_norm_bias": {"learning_rate_factor": 0.3}}
     tricks["optimizer"] = TINY["optimizer"] | {"parameter_groups": groups}
     tricks["data"] = TINY["data"] | {"augmentation": {"mixup": 0.4}}
+    tricks["batch_size"] = 5
     found = certify("tiny", check_config(TINY | tricks, "test"), workers, steps=2)
     assert found.passed and found.first is None
     assert found.phases["EMA"]["compared"] == (2 + DRAWN_STEPS) * (31 + 14)
@@ -211,7 +212,7 @@ def test_a_process_that_dies_is_a_failure_and_not_an_end(tmp_path):
 
 def test_it_begins_with_the_state_of_a_checkpoint(workers, tmp_path):
     """A state of a run, in float32, crosses to both frameworks with every bit, and the next steps pass."""
-    settings = check_config(TINY, "test")
+    settings = check_config(TINY | {"precision": "float64", "batch_size": 5}, "test")
     certify("tiny", settings, workers, steps=1)  # leaves a state of this network
     random = np.random.default_rng(0)
     shapes = {name: array.shape for name, array in workers.read("state")["paddle"].items()}

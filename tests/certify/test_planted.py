@@ -147,6 +147,7 @@ def test_a_way_to_evaluate_that_is_wrong_for_some_batches_or_weights(workers, mi
 
 IN_FLOAT32 = {
     "learning_rate_halved": "parameters",
+    "other_momentum": "update",
     "dropout_mask_frozen": "loss and hits",
     "evaluation_with_the_statistics_of_the_batch": "evaluate",
     "prediction_in_training_mode": "predict",
@@ -158,7 +159,7 @@ IN_FLOAT32 = {
 
 @pytest.mark.parametrize(("mistake", "phase"), IN_FLOAT32.items())
 def test_a_mistake_in_float32_alone(workers, mistake, phase):
-    found = certified(workers, mistake, only="float32", precision="float32")
+    found = certified(workers, mistake, only="float32", precision="float32", evaluation={})
     assert found.first is None
     assert [found.trained[framework][phase]["passed"] for framework in FRAMEWORKS] == [False, False]
 
@@ -166,7 +167,7 @@ def test_a_mistake_in_float32_alone(workers, mistake, phase):
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_a_training_path_too_far_off_fails(workers, framework):
     """And is said to be that of one framework, since both agree where they are certified."""
-    found = certified(workers, "statistics_too_fast", framework, only="float32", precision="float32")
+    found = certified(workers, "statistics_too_fast", framework, only="float32", precision="float32", evaluation={})
     failed = [(side, kind) for side, kinds in found.trained.items() for kind in kinds if not kinds[kind]["passed"]]
     assert found.first is None and (framework, "statistics") in failed
     assert {side for side, _ in failed} == {framework}
@@ -228,6 +229,11 @@ def test_a_gradient_that_one_of_two_branches_passes_back(workers):
     assert place(found)[:2] == (0, "output gradients")
     assert "block.body.conv" in f"{found.first['name']} {found.first['what']}"
     assert "dropout1" in found.first["what"]
+
+
+def test_an_average_before_the_update_in_float32_alone(workers):
+    found = certified(workers, "average_before_the_update", only="float32", precision="float32")
+    assert [found.trained[framework]["update"]["passed"] for framework in FRAMEWORKS] == [False, False]
 
 
 def test_a_mistake_in_large_batches(workers):
