@@ -53,7 +53,7 @@ SUMS = ("loss", "hits", "hits in the top 5")
 WORKER = "tandem.certify.worker"
 """The module that a framework's process runs: see `Workers`."""
 
-STEPS, FEWEST_STEPS, SECONDS = 8, 3, 25.0
+STEPS, FEWEST_STEPS, SECONDS = 8, 3, 15.0
 """Training steps from the initial state, by default; a large network takes fewer, once so many seconds are over."""
 
 DRAWN_STEPS = 2
@@ -65,7 +65,7 @@ BATCH_SIZE = 5
 EVALUATED = 11
 """Images that are evaluated: enough for each rank of the right one among ten classes."""
 
-LARGE_SECONDS = 15.0
+LARGE_SECONDS = 8.0
 """How long the step of the configured batch size may take; else it takes fewer images."""
 
 OUTPUT_COPIES = 8
@@ -81,8 +81,8 @@ here drift no further than the nudged run."""
 LATE = 2**20
 """The numbers of the drawn steps begin so late, which decide the dropout masks: a small integer type would show."""
 
-LEARNING_RATES = (1.0, 0.5, 0.8, 0.25, 0.6)
-"""The configured learning rate is multiplied by these in turn: some mistakes show only when it changes."""
+LEARNING_RATES = (1.0, 0.5, 1e-3, 0.25, 0.6)
+"""The configured learning rate is multiplied by these in turn: some mistakes show only when it changes or is small."""
 
 
 @dataclasses.dataclass
@@ -248,7 +248,13 @@ class Certificate:
         return self.layers.get(name) or self.layers.get(name.rpartition(".")[0], "")
 
 
-FORWARD = (("images", "images"), ("layer outputs", "output/"), ("logits", "logits"), ("loss", "loss"))
+FORWARD = (
+    ("images", "images"),
+    ("layer outputs", "output/"),
+    ("logits", "logits"),
+    ("loss", "loss"),
+    ("loss and hits", "sums"),
+)
 """The phases of the forward pass, and what their names in a trace begin with."""
 
 
@@ -508,15 +514,14 @@ def _evaluate(certificate, workers, dataset, trained_precision):
 
 def _take_large_step(certificate, workers, settings, dataset, size):
     """One step of the configured batch size through both training paths, where memory and time allow."""
-    configured = size = min(size, len(dataset.train.labels))
+    configured = min(size, len(dataset.train.labels))
     outputs = [array for name, array in workers.read("trace")[FRAMEWORKS[0]].items() if name.startswith("output/")]
     per_image = OUTPUT_COPIES * sum(array.nbytes for array in outputs) / EVALUATED
-    size = min(size, int(available_memory() / per_image) if per_image < available_memory() else 0)
-    size = min(size, int(LARGE_SECONDS / certificate.step_seconds * certificate.batch_size))
+    fitting, in_time = available_memory() / per_image, LARGE_SECONDS / certificate.step_seconds * certificate.batch_size
+    size = int(min(configured, fitting, in_time))
     if size < configured:
-        certificate.notes.append(
-            f"The large batch has {size} images: the configured {configured} would take too long here"
-        )
+        why = "take too long" if in_time < fitting else "need too much memory"
+        certificate.notes.append(f"The large batch has {size} images: the configured {configured} would {why} here")
     if size <= certificate.batch_size:
         return
     workers.step += 1
