@@ -1,4 +1,10 @@
-"""The exception for errors that a user can fix."""
+"""The exception for errors that a user can fix, and the words for those of a user's own code."""
+
+import re
+import traceback
+from pathlib import Path
+
+from tandem.core.paths import ROOT
 
 
 class UserError(Exception):
@@ -9,3 +15,29 @@ class UserError(Exception):
 
     def __init__(self, message):
         super().__init__(" ".join(message.split()))  # a library's error or a file's name may have several lines
+
+
+def where(error, folder, otherwise):
+    """An `error` of the user's own code in one line, with its place: the innermost line of a file in `folder`.
+
+    Args:
+        error: any exception.
+        folder: that of the user's file; installed packages and Tandem in it do not count.
+        otherwise: the place where there is no such line.
+    """
+    folder, place = Path(folder).resolve(), otherwise
+    frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    if isinstance(error, SyntaxError) and error.filename:
+        frames.append((error.filename, error.lineno))
+    for name, line in frames:
+        path = Path(name).resolve()
+        ours = "site-packages" in path.parts or path.is_relative_to(ROOT / "tandem")
+        if path.is_relative_to(folder) and not ours:
+            place = f"{path.name}, line {line}"
+    # Keras writes a preface before the message and the arguments after it. Paddle writes a stack before the message.
+    text = error.msg if isinstance(error, SyntaxError) else re.sub(r"\x1b\[[0-9;]*m", "", str(error))
+    lines = [line.strip() for line in text.split("Arguments received by")[0].splitlines() if line.strip()]
+    lines = [
+        line for line in lines if not line.startswith(("[Hint", "(at ")) and "encountered when calling" not in line
+    ]
+    return f"{place}: {type(error).__name__}: {lines[-1] if lines else ''}"

@@ -89,6 +89,9 @@ class Engine(base.Engine):
         self.std = paddle.to_tensor(std, dtype=self.dtype)
 
         self.model = networks.build(config.network, "paddle", num_classes)
+        kinds = paddle.nn.Layer, paddle.Tensor
+        first_output = partial(self._first_output, config.data.image_size)
+        networks.check_output(config.network, "paddle", num_classes, self.model, kinds, first_output)
         self.dropouts = {name: layer for name, layer in self._layers() if isinstance(layer, Dropout)}
         # Paddle's parameters() also has the statistics of batch norm.
         self.parameters = [parameter for parameter in self.model.parameters() if parameter.trainable]
@@ -213,6 +216,15 @@ class Engine(base.Engine):
             scaler["scale"] = np.reshape(arrays["loss_scale/scale"], [1])
             scaler["incr_count"] = int(arrays["loss_scale/good_steps"])
             self.scaler.load_state_dict(scaler)
+
+    def _first_output(self, size):
+        """What the model returns for two black images of `size` pixels, in evaluation mode. Nothing changes."""
+        random = paddle.get_rng_state()
+        self.model.eval()
+        with paddle.no_grad():
+            output = self.model(paddle.zeros([2, 3, size, size], self.dtype))
+        paddle.set_rng_state(random)
+        return output
 
     def _backward(self, batch, step):
         """`_losses` in training mode. Leaves the gradients of their mean (in float16, scaled) in the parameters."""

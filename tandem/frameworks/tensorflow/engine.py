@@ -47,6 +47,7 @@ def configure(config):
     # With Grappler, repeated runs of SE-ResNeXt differ in the last bits, so a resumed run would not equal a whole one.
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     policies = {"bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+    tf.keras.config.set_floatx("float64" if config.precision == "float64" else "float32")  # of a keras.Input
     tf.keras.config.set_dtype_policy(policies.get(config.precision, config.precision))
     record = {
         "framework": "tensorflow",
@@ -91,7 +92,10 @@ class Engine(base.Engine):
 
         size = config.data.image_size
         self.model = networks.build(config.network, "tensorflow", num_classes)
-        self.model(tf.zeros([1, size, size, 3]))  # Keras creates the variables at the first call
+        kinds = tf.keras.Model, tf.Tensor
+        first_output = partial(self._first_output, size)
+        networks.check_output(config.network, "tensorflow", num_classes, self.model, kinds, first_output)
+        self._first_output(size)  # Keras creates the variables at the first call
         self.dropouts = {name: layer for name, layer in self._layers() if isinstance(layer, Dropout)}
         self.parameters = self.model.trainable_variables
         self.velocities = [tf.Variable(tf.zeros_like(parameter.value)) for parameter in self.parameters]
@@ -198,6 +202,10 @@ class Engine(base.Engine):
         if self.loss_scale is not None:
             self.loss_scale.assign(arrays["loss_scale/scale"])
             self.good_steps.assign(arrays["loss_scale/good_steps"])
+
+    def _first_output(self, size):
+        """What the model returns for two black images of `size` pixels, in evaluation mode."""
+        return self.model(tf.zeros([2, size, size, 3], self.dtype), training=False)
 
     def _on_device(self, batch, step):
         """The arguments of `_backward`, as tensors."""
