@@ -97,7 +97,7 @@ def test_a_file_does_at_its_top_what_files_do(loaded, framework, package):
     with StandIns(framework):
         module = loaded(TOP.format(package=package))
         assert package in sys.modules and f"{package}.nn.functional" in sys.modules
-    assert {*sys.modules} <= before | {"abc", "functools", "typing"} and not sys.meta_path[0].__class__ is StandIns
+    assert {*sys.modules} <= before | {"abc", "functools", "typing"} and sys.meta_path[0].__class__ is not StandIns
     assert module.helped(1) == 8  # decorators give back what they decorate
     assert module.Block().call(1)[0] == 8
     assert isinstance(module.NET, module.Net) and module.Net.__mro__[1] is Absent
@@ -110,7 +110,9 @@ def test_a_file_does_at_its_top_what_files_do(loaded, framework, package):
 
 
 def test_keras_is_absent_too_and_its_star_gives_what_the_file_uses(loaded):
-    star = "from tensorflow.keras.layers import *\nimport keras, tf_keras\nlen = len\ndef f(): return Dense(3), len([])\n"
+    star = (
+        "from tensorflow.keras.layers import *\nimport keras, tf_keras\nlen = len\ndef f(): return Dense(3), len([])\n"
+    )
     with StandIns("paddle"):
         module = loaded(star)
         assert isinstance(module.Dense, Absent) and module.len is len and module.keras.__version__ > "3"
