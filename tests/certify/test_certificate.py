@@ -8,6 +8,7 @@ import sys
 from tandem.certify import report as certificate_report
 from tandem.certify.certificate import DRAWN_STEPS, TOLERANCES, WORKER, Certificate, certify, drawn_state, subject
 from tandem.certify.sameness import compare, relative_error
+from tandem.commands.init import init
 from tandem.config.load import check_config
 from tandem.core.errors import UserError
 from tandem.core.paths import ROOT
@@ -195,6 +196,16 @@ def test_a_file_without_the_builders_is_an_error(workers, tmp_path):
     network = network.rename(tmp_path / "like.py")
     with pytest.raises(UserError, match=r"like.py: has no like_paddle; write the twin builders like_paddle and like_t"):
         certify(network, *subject(network, ["data.source=digits"])[:1], workers, steps=1)
+
+
+def test_what_init_writes_passes(workers, tmp_path, capsys):
+    network = tmp_path / "fresh.py"
+    init(network)
+    assert capsys.readouterr().out == f"Written: {network}. Next: tandem certify {network}\n"
+    # In float64 alone, and without a larger step: there is then no second path to certify.
+    options = ["data.source=digits", "precision=float64", "batch_size=5"]
+    found = certify(network, subject(network, options)[0], workers, steps=1)
+    assert found.passed and list(found.layers)[:3] == ["pad1", "conv1", "bn1"], found.first
 
 
 def test_a_process_that_dies_is_a_failure_and_not_an_end(tmp_path):
