@@ -113,7 +113,7 @@ def _check_target(target, kind, force):
 def _images(classifier):
     """Test images of the config's data for `BATCHES`; noise if there are not enough on the disk."""
     data, size, count = classifier.settings.data, classifier.image_size, sum(BATCHES)
-    if data.source != "cifar10" or Path(data.directory, data_utils.FOLDER).is_dir():  # do not download for this
+    if data.source != "cifar10" or not data_utils.missing_files(data.directory):  # do not download for this
         try:
             images = classifier.dataset().test.images[:count]
             if len(images) == count:
