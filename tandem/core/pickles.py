@@ -21,7 +21,7 @@ most, besides its text or bytes. A CIFAR-10 file takes 70,000, pickled again at 
 MARKS = 100
 """How deep marks, with which a list, tuple or dictionary begins, may be nested."""
 
-PART = 1 << 18
+PART = 1 << 16
 """How many bytes of a text are decoded at a time."""
 
 DIMENSIONS = 8

@@ -13,6 +13,7 @@ from tandem.use import export, inference
 
 import numpy as np
 import pytest
+from checkpoints import metadata
 from PIL import Image
 from processes import command, loaded
 
@@ -51,7 +52,7 @@ def make(path):
     random = np.random.default_rng(1)
     arrays = {name: array + 0.2 * random.random(array.shape, np.float32) for name, array in state.items()}
     arrays |= {"preprocessing/mean": mean, "preprocessing/std": std}
-    checkpoint.write(path, arrays, {"config": VALUES, "framework": "paddle", "class_names": NAMES, "metrics": None})
+    checkpoint.write(path, arrays, metadata(config=VALUES, class_names=NAMES))
 
 
 def predictions(source, framework, ema=False):
