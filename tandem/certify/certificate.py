@@ -18,7 +18,7 @@ from pathlib import Path
 import data_utils
 from tandem.certify.sameness import STATE_KINDS, Difference, compare, of_kind
 from tandem.config import networks
-from tandem.config.load import check_config, load_config, overridden
+from tandem.config.load import check_config, load_config
 from tandem.core import files
 from tandem.core.errors import UserError
 from tandem.core.initial_weights import WHITENING_IMAGES
@@ -321,7 +321,7 @@ def subject(network, overrides=(), warn=print):
         return load_config(network, overrides), None
     if network.endswith(".safetensors") or Path(network, "checkpoints").is_dir():
         path, arrays, metadata = checkpoint.find(network, warn)
-        return check_config(overridden(metadata["config"], overrides), str(path)), arrays
+        return check_config(metadata["config"], str(path), overrides), arrays
     names = networks.names()
     shipped = CONFIGS / f"{network}.yaml"
     if network not in names and shipped.is_file():
@@ -334,7 +334,7 @@ def subject(network, overrides=(), warn=print):
         kinds = "a config, a checkpoint, a run folder, or a file mynet.py"
         raise UserError(f"{network}: unknown network; use one of {', '.join(names)}; or {kinds}")
     values = {"network": described, "schedule": {"name": "constant"}, "epochs": 1}
-    return check_config(overridden(values, overrides), network), None
+    return check_config(values, network, overrides), None
 
 
 def certify(

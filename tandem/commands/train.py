@@ -96,7 +96,7 @@ def train_from(framework, config, overrides, resume, run_dir, script=None):
     Raises:
         UserError: for any bad input.
     """
-    from tandem.config.load import check_config, find_config, load_config, overridden
+    from tandem.config.load import check_config, find_config, load_config
     from tandem.training import checkpoint
 
     from rich.console import Console
@@ -113,10 +113,8 @@ def train_from(framework, config, overrides, resume, run_dir, script=None):
         resumed = checkpoint.find(resume, lambda line: console.print(f"warning: {line}"))
         path, _, metadata = resumed
         run_dir = run_dir or (resume if resume.is_dir() else _new_folder(f"{resume.stem}-{framework}"))
-        if config:
-            settings = load_config(config, overrides)
-        else:
-            settings = check_config(overridden(metadata["config"], overrides), str(path))
+        own = (metadata["config"], str(path), overrides)
+        settings = load_config(config, overrides) if config else check_config(*own)
     _check_script(script, settings.network, framework, config or resume)
     goes_on = resume is not None and run_dir.resolve() == resume.resolve()
     if not goes_on and run_dir.is_dir() and any(run_dir.iterdir()):
