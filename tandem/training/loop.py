@@ -64,6 +64,8 @@ class Run:
         self.console = console or Console(soft_wrap=True, markup=False, highlight=False)
         check_free(self.folder)
         self.data = load_dataset(settings.data, settings.seed)
+        for note in self.data.notes:
+            self.console.print(f"warning: {note}")
         self.mean, self.std = normalization(self.data.train.images, settings.data.normalization)
         self.steps_per_epoch = steps_per_epoch(len(self.data.train.labels), settings.batch_size)
         if not self.steps_per_epoch:
