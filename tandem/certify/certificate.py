@@ -20,7 +20,7 @@ from tandem.certify.pairing import Pairing, pair
 from tandem.certify.replay import judged
 from tandem.certify.sameness import STATE_KINDS, Difference, compare, of_kind
 from tandem.config import networks
-from tandem.config.load import check_config, load_config, overridden
+from tandem.config.load import check_config, load_config
 from tandem.core import files
 from tandem.core.errors import UserError
 from tandem.core.initial_weights import WHITENING_IMAGES
@@ -381,7 +381,7 @@ def subject(network, overrides=(), warn=print):
         kinds = "a config, a checkpoint, a run folder, or a file mynet.py"
         raise UserError(f"{network}: unknown network; use one of {', '.join(names)}; or {kinds}")
     values = {"network": described, "schedule": {"name": "constant"}, "epochs": 1}
-    return check_config(overridden(values, overrides), network), None
+    return check_config(values, network, overrides), None
 
 
 def certify(
@@ -668,9 +668,12 @@ def _terms(trace):
 
     The true gradient of a bias before batch norm is zero.
     """
-    outputs = {name.removeprefix("output_gradient/"): x for name, x in trace.items()}
-    biases = [name.removeprefix("gradient/") for name in trace if name.startswith("gradient/") and name.endswith("bias")]
-    return {name: float(np.abs(outputs[x]).sum()) for name in biases if (x := name.rpartition(".")[0]) in outputs}
+    terms = {}
+    for name in trace:
+        layer = name.removeprefix("gradient/").removesuffix(".bias")
+        if name == f"gradient/{layer}.bias" and f"output_gradient/{layer}" in trace:
+            terms[f"{layer}.bias"] = float(np.abs(trace[f"output_gradient/{layer}"]).sum())
+    return terms
 
 
 def _error(entry):

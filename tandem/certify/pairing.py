@@ -88,9 +88,9 @@ def pair(calls, given=None):
             if name not in sides[framework]:
                 raise UserError(f"names: {name} is not a layer of the {TITLES[framework]} network; see --show-pairing")
         found[ours] = theirs, "map"
-    for label in ("label", "kind"):
+    for label in ("label", "kind", "size"):
         taken = {theirs for theirs, _ in found.values()}
-        for name in first.keys() & second.keys() - found.keys() - taken:
+        for name in [name for name in first if name in second and name not in found and name not in taken]:
             if getattr(first[name], label) == getattr(second[name], label):
                 found[name] = name, "name"
     for label in ("label", "kind"):
@@ -107,8 +107,9 @@ class Layer:
     type: str
     arrays: dict
     settings: dict
-    kind: str  # the same for what a wrong port may take for each other
     label: tuple  # the same for what may be the same layer
+    kind: str  # the same for what a wrong port may take for each other
+    size: tuple  # the same for what may be the same where the names are: whether it has arrays, and its output's size
     number: int
     sources: set = dataclasses.field(default_factory=set)
     readers: set = dataclasses.field(default_factory=set)
@@ -134,7 +135,8 @@ def _layers(calls):
             else:
                 label, coarse = ("own", math.prod(main)), "own"
             number = len(layers)
-            made = Layer(call["name"], call["type"], call["arrays"], call["settings"], coarse, label, number)
+            size = main is None, math.prod(call["shape"])
+            made = Layer(call["name"], call["type"], call["arrays"], call["settings"], label, coarse, size, number)
             layers[call["name"]] = made
         layer = layers[call["name"]]
         for source in call["sources"]:

@@ -156,16 +156,22 @@ def judged(found, calls, pairing):
             entry = of(number)
             if words.startswith("before"):
                 entry.why = f"what lies between {_listed(before[number])} and {number}{words[6:]}"
+                words = ""
         else:
             layer, _, last = name.rpartition(".")
-            entry, quantity = of(layer), f"{quantity} of {last}" if quantity == "gradient" else last
-        _enter(entry, quantity, error, words if not words.startswith("before") else "")
+            entry, quantity = of(layer), f"gradient of {last}" if quantity == "gradient" else last
+            if entry.why:
+                continue  # its input is wrong
+        _enter(entry, quantity, error, words)
     for name, error, words in passed_back:
         readers = behind.get(name.partition("#")[0], ["the logits"])
-        if any(reader in apart and apart[reader].error >= error for reader in readers):
-            continue  # what is wrong there is known
-        entry = of(readers[0] if len(readers) == 1 else " or ".join(readers))
-        _enter(entry, f"the gradient that it passes back to {name}", error, words)
+        # Of several, one that is known to differ, or else one with a constant that may explain it.
+        known = [
+            reader for reader in readers if reader in apart and (apart[reader].error > CONSTANT or error <= CONSTANT)
+        ]
+        if not known:
+            likely = [x for x in readers if x in first and error <= CONSTANT and first[x]["kind"] in KEPT_IN_FLOAT32]
+            _enter(of(" or ".join(likely[:1] or readers)), f"the gradient that it passes back to {name}", error, words)
     for entry in apart.values():
         if entry.theirs[0]:
             _explain(entry, first[entry.layer], second[entry.theirs[0]])
@@ -191,12 +197,14 @@ def _enter(entry, quantity, error, words):
 
 def _explain(entry, ours, theirs):
     """Enter the settings that differ, and what else is known of these two layers."""
-    for name in ours["settings"].keys() & theirs["settings"].keys():
-        values = ours["settings"][name], theirs["settings"][name]
+    for name, value in ours["settings"].items():
+        values = value, theirs["settings"].get(name, value)
         if not _equal(name, *values):
             entry.settings[name] = values
-    if ours["kind"] != theirs["kind"] and {ours["kind"], theirs["kind"]} != {"convolution", "dense"}:
-        entry.settings["kind"] = ours["kind"], theirs["kind"]
+    kinds = ours["kind"], theirs["kind"]
+    unknown = kinds[0] == ours["type"] or kinds[1] == theirs["type"]  # a class of the user's, or a Lambda
+    if kinds[0] != kinds[1] and not unknown and set(kinds) != {"convolution", "dense"}:
+        entry.settings["kind"] = kinds
     frozen = all(call["settings"].get("trainable") is False for call in (ours, theirs))
     if ours["kind"] == "batch norm" and frozen:
         entry.why = "frozen batch norm uses its statistics in Keras, and the batch's in Paddle"

@@ -134,7 +134,10 @@ class Worker:
         return self._differ(self.traced, self.trained, self.settings["precision"])
 
     def record(self, learning_rate, step):
-        """In the first framework: take the same step once more. Write as `record` what it computed, with the layers' inputs, and the state."""
+        """In the first framework: take the same step once more.
+
+        Write as `record` what it computed, with the layers' inputs, and the state after it.
+        """
         if self.framework != FRAMEWORKS[0]:
             return
         self.engine.load_state(self.begun, "state")
@@ -142,7 +145,7 @@ class Worker:
         self._write("record", {**trace, **{f"state/{name}": x for name, x in self.engine.state().items()}})
 
     def replay(self, step):
-        """In the second framework: have each paired layer compute by itself, from what the first framework's `record` has.
+        """In the second framework: have each paired layer compute by itself, from what the first one's `record` has.
 
         Returns:
             What differs then: see tandem/certify/replay.py.

@@ -11,10 +11,13 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from tandem.config import user_file
 from tandem.config.absent import PACKAGES, Absent, StandIns
-from tandem.config.settings import Settings
+from tandem.config.settings import Channels, Count, Float, Int, Settings
 from tandem.core.errors import UserError, where
 
-from pydantic import Field, PositiveInt, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
+
+Blocks = Annotated[Int, Field(ge=1, le=1_000)]
+"""Residual blocks of a stage."""
 
 
 class SEResNeXt(Settings):
@@ -26,15 +29,13 @@ class SEResNeXt(Settings):
     }
 
     name: Literal["se_resnext"] = Field(description="the network")
-    num_block: PositiveInt = Field(3, description="residual blocks in each stage")
-    depth: PositiveInt = Field(64, description="channels of one branch")
-    out_dims: tuple[PositiveInt, ...] = Field(
+    num_block: Blocks = Field(3, description="residual blocks in each stage")
+    depth: Channels = Field(64, description="channels of one branch")
+    out_dims: tuple[Channels, ...] = Field(
         (64, 128, 256), min_length=1, description="channels after each stage; each equal to the one before, or twice it"
     )
-    cardinality: PositiveInt = Field(8, description="branches of a block")
-    reduction_ratio: PositiveInt = Field(
-        4, description="channels divided by the hidden units of squeeze-and-excitation"
-    )
+    cardinality: Count = Field(8, description="branches of a block")
+    reduction_ratio: Count = Field(4, description="channels divided by the hidden units of squeeze-and-excitation")
 
     @model_validator(mode="after")
     def _check_widths(self):
@@ -64,9 +65,9 @@ class AlexNet(Settings):
     image_size: ClassVar = 32
 
     name: Literal["alexnet"] = Field(description="the network")
-    kernel_size: Annotated[int, Field(ge=1, le=32)] = Field(11, description="side of the first convolution's kernel")
-    stride: PositiveInt = Field(4, description="stride of the first convolution")
-    padding: Annotated[int, Field(ge=0)] = Field(1, description="zero padding of the first convolution, in pixels")
+    kernel_size: Annotated[Int, Field(ge=1, le=32)] = Field(11, description="side of the first convolution's kernel")
+    stride: Count = Field(4, description="stride of the first convolution")
+    padding: Annotated[Int, Field(ge=0)] = Field(1, description="zero padding of the first convolution, in pixels")
     lrn: bool = Field(True, description="local response normalisation after the first two convolutions")
 
     @model_validator(mode="after")
@@ -88,7 +89,7 @@ class VGG(Settings):
         True, description="true: batch norm, and dense layers of 512 units; false: no batch norm, and 2048 units"
     )
     conv_dropout: bool = Field(True, description="dropout of 0.3 and 0.4 after convolutions")
-    dense_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
+    dense_dropout: Annotated[Float, Field(ge=0, lt=1)] = Field(
         0.5, description="rate of dropout among the dense layers"
     )
 
@@ -116,9 +117,11 @@ class ResNetCifar(Settings):
     }
 
     name: Literal["resnet_cifar"] = Field(description="the network")
-    depth: int = Field(20, description="6n + 2, or with bottlenecks 9n + 2, for n blocks in each of the three stages")
+    depth: Annotated[Int, Field(le=10_000)] = Field(
+        20, description="6n + 2, or with bottlenecks 9n + 2, for n blocks in each of the three stages"
+    )
     bottleneck: bool = Field(False, description="blocks of three convolutions in place of two")
-    widths: tuple[PositiveInt, PositiveInt, PositiveInt] = Field(
+    widths: tuple[Channels, Channels, Channels] = Field(
         (16, 32, 64), description="channels of each stage's 3x3 convolutions"
     )
 
@@ -138,8 +141,8 @@ class ResNetFast(Settings):
     smallest_image: ClassVar = 9  # the stem and three max pools leave no pixel of a smaller one
 
     name: Literal["resnet_fast"] = Field(description="the network")
-    blocks: PositiveInt = Field(1, description="blocks of two convolutions in each of the three stages")
-    widths: tuple[PositiveInt, PositiveInt, PositiveInt] = Field(
+    blocks: Blocks = Field(1, description="blocks of two convolutions in each of the three stages")
+    widths: tuple[Channels, Channels, Channels] = Field(
         (96, 320, 320), description="channels of each stage's convolutions"
     )
 

@@ -1,10 +1,10 @@
-"""The exception for errors that a user can fix, the words for those of a user's own code, and how foreign text is shown."""
+"""Errors that a user can fix, those of a user's own code in one line, and how foreign text is shown."""
 
 import re
 import traceback
 from pathlib import Path
 
-from tandem.core.paths import ROOT
+PACKAGE = Path(__file__).resolve().parents[1]
 
 
 class UserError(Exception):
@@ -38,7 +38,7 @@ def where(error, folder, otherwise):
         frames.append((error.filename, error.lineno))
     for name, line in frames:
         path = Path(name).resolve()
-        ours = "site-packages" in path.parts or path.is_relative_to(ROOT / "tandem")
+        ours = "site-packages" in path.parts or path.is_relative_to(PACKAGE)
         if path.is_relative_to(folder) and not ours:
             place = f"{path.name}, line {line}"
     # Keras writes a preface before the message and the arguments after it. Paddle writes a stack before the message.

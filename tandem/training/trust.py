@@ -65,15 +65,14 @@ def settings_of(path, metadata, overrides=()):
             group = group.get(name)
         if isinstance(group, dict):
             group.pop(key, None)
-    values = overridden(values, overrides)
-    network = values.get("network")
+    network = overridden(values, overrides).get("network")
     own = isinstance(network, dict) and network.get("name") == "own"
     named = [override for override in overrides if override.partition("=")[0] in ("network", "network.file")]
     if named and not own and isinstance(network, dict):
         raise UserError(f"--network: {path} is of the network {network.get('name')}; leave it out")
     if own and not named:
-        network["file"] = _file_of(path, known)
-    return check_config(values, str(path))
+        values["network"]["file"] = _file_of(path, known)
+    return check_config(values, str(path), overrides)
 
 
 def check_data(path, metadata, overrides=()):

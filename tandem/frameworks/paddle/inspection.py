@@ -1,7 +1,5 @@
 """What the layers of a built Paddle network are, and which feeds which. Twin of tensorflow/inspection.py."""
 
-from tandem.core import state
-
 import paddle
 from paddle import nn
 

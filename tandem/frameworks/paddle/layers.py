@@ -118,7 +118,8 @@ def adopt(layer):
     """
     if type(layer) is nn.Dropout and layer.axis is None and layer.mode == "upscale_in_train":
         layer.__class__, layer.rate, layer.key = Dropout, layer.p, None
-    if type(layer) is nn.AdaptiveAvgPool2D and layer._output_size in (1, (1, 1), [1, 1]) and layer._data_format == "NCHW":
+    to_pixel = type(layer) is nn.AdaptiveAvgPool2D and layer._output_size in (1, (1, 1), [1, 1])
+    if to_pixel and layer._data_format == "NCHW":
         layer.__class__ = AverageToPixel
 
 

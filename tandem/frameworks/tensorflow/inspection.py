@@ -122,6 +122,8 @@ def settings(layer, inputs=()):
         found["padding"] = 0
     if found.get("padding") == "same" and inputs and len(inputs[0].shape) == 4:
         found["padding"] = _same(inputs[0].shape[1:3], found)
+    if isinstance(layer, layers.AveragePooling2D):
+        found["exclusive"] = True  # Keras has no other
     if not layer.trainable:
         found["trainable"] = False
     return found
