@@ -2,6 +2,30 @@
 
 import numpy as np
 
+STRIDED_PADDING = (
+    "padding of strided convolutions",
+    "the same number of zeros on every side",
+    "on an image of even size one less above and on the left: padding='same', or ZeroPadding2D(((0, 1), (0, 1)))",
+    "layers.ZeroPadding2D(1) for 3x3, or 2 for 5x5, and padding='valid'; or images of 32 n + 1 pixels a side",
+)
+"""Of `DIFFERENCES` in the MobileNets. The kernel then reads other pixels."""
+
+DEPTHWISE = (
+    "depthwise convolution",
+    "Conv2D with as many groups as channels; weight [channels, 1, rows, columns]",
+    "DepthwiseConv2D; kernel [rows, columns, channels, 1]",
+    "kernel.transpose(2, 3, 0, 1), where a Conv2D's is kernel.transpose(3, 2, 0, 1)",
+)
+"""Of `DIFFERENCES` in the MobileNets."""
+
+AVERAGE_GRADIENT = (
+    "gradient of average pools",
+    "times 1/n as a C++ float, also in float64",
+    "divided by n",
+    "nothing: gradients differ by 1e-8 in float64, unless n is a power of 2",
+)
+"""Of `DIFFERENCES` in the networks with such pools."""
+
 
 def batch_norm(momentum=0.9, epsilon=1e-5):
     """`paddle.nn.BatchNorm2D`, which keeps both numbers as C++ float, also in float64."""

@@ -1,9 +1,24 @@
 """MobileNetV2 (Sandler et al. 2018, arXiv:1801.04381) as each framework ships it, and a Keras twin of Paddle's."""
 
-from tandem.certify.zoo.blocks import conv_norm, without_dropout
+from tandem.certify.zoo.blocks import AVERAGE_GRADIENT, DEPTHWISE, STRIDED_PADDING, conv_norm, without_dropout
 
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 """Of each stage: the factor of the channels within a block, the channels after it, the blocks, the first's stride."""
+
+DIFFERENCES = (
+    STRIDED_PADDING,
+    DEPTHWISE,
+    ("batch norm, epsilon", "1e-5 as a C++ float", "1e-3", "epsilon=float(np.float32(1e-5))"),
+    ("batch norm, momentum", "0.9 as a C++ float", "0.999", "momentum=float(np.float32(0.9))"),
+    (
+        "dropout",
+        "0.2 before the classifier",
+        "none",
+        "p = 0 in Paddle's nn.Dropout; to train with it, layers.Dropout(0.2) at the same place",
+    ),
+    AVERAGE_GRADIENT,
+)
+"""Between the two as shipped: where, in Paddle, in Keras, and what makes them equal."""
 
 
 def mobilenet_v2_paddle(num_classes, image_size=64):

@@ -1,6 +1,6 @@
 """MobileNetV3 small (Howard et al. 2019, arXiv:1905.02244) as each framework ships it, and a Keras twin of Paddle's."""
 
-from tandem.certify.zoo.blocks import conv_norm, without_dropout
+from tandem.certify.zoo.blocks import AVERAGE_GRADIENT, DEPTHWISE, STRIDED_PADDING, conv_norm, without_dropout
 
 import numpy as np
 
@@ -25,6 +25,39 @@ NORM = {"momentum": 0.99, "epsilon": 1e-3}
 
 HARD_SIGMOID_SLOPE = float(np.float32(0.1666667))
 """The default of `paddle.nn.functional.hardsigmoid`, which its kernel reads as a C++ float."""
+
+DIFFERENCES = (
+    (
+        "scale of the images",
+        "as given",
+        "layers.Rescaling(1 / 127.5, -1) first, for pixels from 0 to 255",
+        "the argument include_preprocessing=False",
+    ),
+    STRIDED_PADDING,
+    DEPTHWISE,
+    ("batch norm, epsilon", "1e-3 as a C++ float", "1e-3 as a double", "epsilon=float(np.float32(1e-3))"),
+    ("batch norm, momentum", "0.99 as a C++ float", "0.999", "momentum=float(np.float32(0.99))"),
+    (
+        "hard sigmoid of squeeze-and-excitation",
+        "0.1666667 * x + 0.5 from 0 to 1, with the slope as a C++ float",
+        "relu6(x + 3) / 6, whose slope is 2e-7 less",
+        "layers.Rescaling(float(np.float32(0.1666667)), 0.5), layers.ReLU(max_value=1)",
+    ),
+    (
+        "dense layers",
+        "two Linear, after a flatten",
+        "two 1x1 convolutions, then a flatten",
+        "layers.Dense after layers.GlobalAveragePooling2D()",
+    ),
+    (
+        "dropout",
+        "0.2 before the classifier",
+        "0.2 before the classifier, from Keras' own random numbers",
+        "p = 0 in Paddle's nn.Dropout, and the argument dropout_rate=0",
+    ),
+    AVERAGE_GRADIENT,
+)
+"""Between the two as shipped: where, in Paddle, in Keras, and what makes them equal."""
 
 
 def mobilenet_v3_small_paddle(num_classes, image_size=64):
