@@ -1,8 +1,6 @@
-"""DenseNet-121 (Huang et al. 2017, arXiv:1608.06993) as each framework ships it, and a Keras twin of Paddle's."""
+"""DenseNet-121 (Huang et al. 2017, arXiv:1608.06993) as each framework ships it."""
 
 from tandem.certify.zoo.blocks import AVERAGE_GRADIENT
-
-import numpy as np
 
 DIFFERENCES = (
     ("batch norm, epsilon", "1e-5 as a C++ float", "1.001e-5", "layer.epsilon = float(np.float32(1e-5))"),
@@ -32,19 +30,3 @@ def densenet121_tensorflow(num_classes, image_size=64):
 
     shape = (image_size, image_size, 3)
     return DenseNet121(weights=None, input_shape=shape, classes=num_classes, classifier_activation=None)
-
-
-def densenet121_adapted_paddle(num_classes, image_size=64):
-    """Paddle's network, as shipped."""
-    return densenet121_paddle(num_classes)
-
-
-def densenet121_adapted_tensorflow(num_classes, image_size=64):
-    """Keras' network with the two numbers of Paddle's batch norm, which are C++ floats also in float64."""
-    from keras import layers
-
-    model = densenet121_tensorflow(num_classes, image_size)
-    for layer in model.layers:
-        if isinstance(layer, layers.BatchNormalization):
-            layer.momentum, layer.epsilon = float(np.float32(0.9)), float(np.float32(1e-5))
-    return model

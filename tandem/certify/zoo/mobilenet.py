@@ -1,9 +1,6 @@
-"""MobileNet (Howard et al. 2017, arXiv:1704.04861) as each framework ships it, and a Keras twin of Paddle's."""
+"""MobileNet (Howard et al. 2017, arXiv:1704.04861) as each framework ships it."""
 
-from tandem.certify.zoo.blocks import AVERAGE_GRADIENT, DEPTHWISE, conv_norm
-
-BLOCKS = ((64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *[(512, 1)] * 5, (1024, 2), (1024, 1))
-"""The channels of each block, and its stride."""
+from tandem.certify.zoo.blocks import AVERAGE_GRADIENT, DEPTHWISE
 
 DIFFERENCES = (
     (
@@ -36,20 +33,3 @@ def mobilenet_tensorflow(num_classes, image_size=64):
 
     shape = (image_size, image_size, 3)
     return MobileNet(weights=None, input_shape=shape, classes=num_classes, classifier_activation=None)
-
-
-def mobilenet_adapted_paddle(num_classes, image_size=64):
-    """Paddle's network, as shipped."""
-    return mobilenet_paddle(num_classes)
-
-
-def mobilenet_adapted_tensorflow(num_classes, image_size=64):
-    """The Keras twin of Paddle's network."""
-    import keras
-    from keras import layers
-
-    features = conv_norm(32, 3, 2, 1)
-    for channels, stride in BLOCKS:
-        features += [*conv_norm(None, 3, stride, 1), *conv_norm(channels, 1)]
-    images = keras.Input((image_size, image_size, 3))
-    return keras.Sequential([images, *features, layers.GlobalAveragePooling2D(), layers.Dense(num_classes)])
