@@ -23,12 +23,13 @@ def zoo(
     from rich.progress import Progress
 
     console, stderr = Console(highlight=False, soft_wrap=True), Console(stderr=True)
-    selected, entries = page.chosen(names), page.load()
+    selected, found = page.chosen(names), {}
+    page.load()  # before the work, so that a file that cannot be read shows
     with Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
         for network in selected:
             bar = progress.add_task(network, total=len(certified.PAIRS) * certified.steps())
             with Workers(WORKER) as workers:  # anew, for the memory
-                entries[network] = certified.certify_network(
+                found[network] = certified.certify_network(
                     network,
                     workers,
                     lambda pair, done, bar=bar, network=network: progress.update(
@@ -36,10 +37,11 @@ def zoo(
                     ),
                 )
             progress.remove_task(bar)
-            files.write_file(page.DATA, page.dumped(entries).encode())
-    console.print(page.table({network: entries[network] for network in selected}))
-    for path, text in page.pages(entries).items():
+            # Read anew: another tandem zoo may have written.
+            files.write_file(page.DATA, page.dumped({**page.load(), network: found[network]}).encode())
+    console.print(page.table(found))
+    for path, text in page.pages(page.load()).items():
         files.write_file(path, text.encode())
         console.print(f"Written: {path.relative_to(ROOT)}")
-    if not all(certified.right(entries[network]) for network in selected):
+    if not all(map(certified.right, found.values())):
         raise typer.Exit(1)
