@@ -9,13 +9,14 @@ import sys
 from pathlib import Path
 
 from tandem.certify import zoo
-from tandem.certify.certificate import Certificate
+from tandem.certify.certificate import WORKER, Certificate, certify
 from tandem.certify.pairing import Pairing
 from tandem.certify.replay import Apart
 from tandem.certify.zoo import certified, page
 from tandem.core.errors import UserError
 from tandem.core.paths import ROOT
 from tandem.frameworks.base import FRAMEWORKS
+from tandem.frameworks.workers import Workers
 
 import numpy as np
 import pytest
@@ -94,6 +95,15 @@ def test_an_adapted_pair_computes_the_same(found, network):
         np.testing.assert_allclose(tensorflow[name], paddle[name], rtol=0, atol=1e-10 * largest)
 
 
+def test_the_smallest_adapted_pair_is_certified():
+    with Workers(WORKER) as workers:
+        settings = certified.settings("mobilenet_adapted", **certified.USUAL)
+        found = certify("mobilenet_adapted", settings, workers, steps=1, batch_size=settings.batch_size)
+    assert found.passed, (found.first, found.apart)
+    assert not found.pairing.differs
+    assert found.pairing.guessed == []
+
+
 def certificate(apart):
     return Certificate("net", {"precision": "float64"}, 1, 5, {}, "", "", {}, pairing=Pairing(), apart=apart)
 
@@ -147,6 +157,21 @@ def test_what_differs_is_told_in_chinese_too():
 def test_a_name_that_is_not_in_the_zoo_is_one_line():
     with pytest.raises(UserError, match=r"^resnet: not in the zoo; did you mean resnet50\?$"):
         page.chosen(["resnet"])
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("{", "cannot be read"),
+        ('{"resnet": {}}', "resnet"),
+        ('{"resnet50": {"shipped": {}}}', "resnet50.command: Field required"),
+    ],
+)
+def test_a_file_of_results_that_is_not_right_is_one_line(tmp_path, text, told):
+    (tmp_path / "zoo.json").write_text(text)
+    with pytest.raises(UserError, match=told) as caught:
+        page.load(tmp_path / "zoo.json")
+    assert "\n" not in str(caught.value)
 
 
 def test_one_network_is_renewed_and_the_others_kept():

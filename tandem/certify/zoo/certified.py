@@ -48,7 +48,7 @@ def certify_network(network, workers, report=None):
         report(pair, before)
         certificate = certify(
             f"{network}, {pair}",
-            _settings(f"{network}{ending}", **sizes),
+            settings(f"{network}{ending}", **sizes),
             workers,
             STEPS,
             sizes["batch_size"],
@@ -121,7 +121,8 @@ def _worst(certificate, backward):
     return None if None in errors else max(errors, default=0.0)
 
 
-def _settings(name, image_size, batch_size):
+def settings(name, image_size, batch_size):
+    """The config of the file `name`.py of the zoo."""
     file = Path(__file__).with_name(f"{name}.py")
     values = {
         "network": {"name": "own", "file": str(file), "options": {"image_size": image_size}},

@@ -4,17 +4,21 @@ What the pages say around these is in page.md.jinja and page.zh.md.jinja. zh.yam
 certificates, say in English.
 """
 
+import datetime
 import difflib
 import importlib
 import json
 from pathlib import Path
+from typing import Any, Literal
 
 from tandem.certify.zoo import NETWORKS
 from tandem.core.errors import UserError
 from tandem.core.paths import ROOT
+from tandem.traps.differences import size
 
 import jinja2
 import yaml
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from rich.table import Table
 
 DATA = ROOT / "results" / "zoo.json"
@@ -33,6 +37,56 @@ SHIPPED = {
 HERE = Path(__file__).parent
 
 
+class Record(BaseModel):
+    """A piece of results/zoo.json: every field must be there, and no other may."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Group(Record):
+    """Layers that differ in the same way: see `certified.told`."""
+
+    count: int
+    first: str
+    types: tuple[str, str]
+    settings: dict[str, tuple[Any, Any]]
+    what: list[str]
+    why: str
+    only: list[str]
+    error: float | None
+    constant: bool
+
+
+class Pair(Record):
+    """What came of one pair: see `certified.told`."""
+
+    passed: bool
+    verdict: Literal["identical", "same up to float32 constants", "different"]
+    paired: dict[Literal["name", "map", "flow", "order"], int]
+    alone: dict[str, int]
+    weightless: dict[str, dict[str, int]]
+    apart: list[Group]
+    first: dict | None
+    forward: float | None
+    backward: float | None
+    seconds: int
+
+
+class Entry(Record):
+    """What came of a network: see `certified.certify_network`."""
+
+    command: str
+    commit: str | None
+    machine: str
+    date: datetime.date
+    steps: int
+    image_size: int
+    batch_size: int
+    shipped: Pair
+    adapted: Pair
+    versions: dict[Literal["paddle", "tensorflow"], str]
+
+
 def chosen(names):
     """The networks of these names, or all.
 
@@ -47,17 +101,24 @@ def chosen(names):
 
 
 def load(path=DATA):
-    """The entries of results/zoo.json, by network: see `certified.certify_network`. Empty if there is no such file.
+    """The entries of results/zoo.json, by network, each as an `Entry` has it. Empty if there is no such file.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: it cannot be read, or is not as it must be; or this is no checkout.
     """
+    if not path.parent.is_dir():
+        raise UserError(f"{path.parent}: no such folder; run this in a checkout of Tandem")
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        TypeAdapter(dict[Literal[NETWORKS], Entry]).validate_python(entries)
     except FileNotFoundError:
         return {}
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}; run tandem zoo anew") from error
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: cannot be read ({error}); correct it, or remove it and run tandem zoo") from error
+    return entries
 
 
 def dumped(entries):
@@ -123,10 +184,9 @@ def _page(entries, suffix):
 
 def _error(error):
     """An error with one digit, or a dash where it is not finite."""
-    if error is None:
-        return "-"
-    digit, exponent = f"{error:.0e}".split("e")
-    return f"{digit}e{int(exponent)}" if error else "0"
+    if not error:
+        return "-" if error is None else "0"
+    return size({"error": error, "phase": ""})
 
 
 def _cell(text):
@@ -141,9 +201,9 @@ def _types(types):
     return " / ".join(named)
 
 
-def _kinds(counts):
+def _kinds(counts, comma=", "):
     """How many layers of which classes: `2 Rescaling, 1 Flatten`."""
-    return ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
+    return comma.join(f"{count} {kind}" for kind, count in sorted(counts.items()))
 
 
 def _settings(settings):
