@@ -11,9 +11,10 @@ from pathlib import Path
 
 from tandem.certify.certificate import BACKWARD, DRAWN_STEPS, certify
 from tandem.config.load import check_config
+from tandem.core.errors import UserError
 from tandem.core.machine import machine
 from tandem.core.paths import ROOT
-from tandem.frameworks.base import FRAMEWORKS
+from tandem.frameworks.base import FRAMEWORKS, TITLES
 
 PAIRS = {"shipped": "", "adapted": "_adapted"}
 """The pairs of a network, and what the name of their file ends with."""
@@ -37,7 +38,7 @@ def certify_network(network, workers, report=None):
         report: called with the pair, and how many steps of `steps()` are done; or None.
 
     Raises:
-        UserError: a pair cannot be built.
+        UserError: a pair cannot be built, or a framework's process stopped.
     """
     report = report or (lambda pair, done: None)
     sizes = USUAL | SMALLEST.get(network, {})
@@ -54,6 +55,9 @@ def certify_network(network, workers, report=None):
             sizes["batch_size"],
             report=lambda done, pair=pair, before=before: report(pair, before + done),
         )
+        if certificate.first is not None and certificate.first["phase"] == "running":
+            framework, what = certificate.first["name"], certificate.first["what"]
+            raise UserError(f"{network}, {pair}: {TITLES[framework]} stopped: {what}; is there enough memory?")
         entry[pair] = told(certificate)
     entry["versions"] = {framework: certificate.records[framework]["version"] for framework in FRAMEWORKS}
     return entry

@@ -170,10 +170,10 @@ def _page(entries, suffix):
                 [_cell(texts["differences"].get(text, text)) for text in row]
                 for row in importlib.import_module(f"tandem.certify.zoo.{name}").DIFFERENCES
             ],
-            **entries[name],
+            "certified": name in entries,
+            **entries.get(name, {}),
         }
         for name in NETWORKS
-        if name in entries
     ]
     environment.filters |= {"error": _error, "cell": _cell, "types": _types, "kinds": _kinds}
     environment.filters["said"] = lambda text: texts["certificates"].get(text, text)
