@@ -54,6 +54,7 @@ class Engine(Protocol):
         model: the paddle.nn.Layer, or the tf.keras.Model.
         record: the device settings in force, for the run folder; made by the module's `configure(config)`.
         shapes: canonical name to shape, of all arrays in `state` but the loss scale.
+        constants: the names of arrays that are neither trained nor statistics, such as a fixed kernel.
 
     Raises:
         UserError: there is no such device, or the framework does not support the precision on it.
@@ -62,6 +63,7 @@ class Engine(Protocol):
     model: Any
     record: dict
     shapes: dict
+    constants: set
 
     def __init__(self, config: Config, num_classes: int, mean: np.ndarray, std: np.ndarray): ...
 

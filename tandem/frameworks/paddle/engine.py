@@ -134,7 +134,8 @@ class Engine(base.Engine):
             parameter.optimize_attr["learning_rate"] = factor  # multiplies the optimizer's
             parameter.regularizer = paddle.regularizer.L2Decay(weight_decay)  # replaces the optimizer's
         buffers = {state.from_paddle(name) for name, _ in self.model.named_buffers()}
-        drawn = [name for name in self._model_variables() if name not in buffers or state.is_statistic(name)]
+        self.constants = {name for name in buffers if not state.is_statistic(name)}
+        drawn = [name for name in self._model_variables() if name not in self.constants]
         weights = initial_state({name: self.shapes[name] for name in drawn}, config.seed)
         ema = {f"ema/{name}": weights[name] for name in weights if name in self.ema}
         self.load_state({**self.state(), **weights, **ema}, "initial weights")

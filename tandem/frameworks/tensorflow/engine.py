@@ -134,8 +134,9 @@ class Engine(base.Engine):
 
         self.optimizer = config.optimizer
         self._read_names()
-        buffers = [name for name, (variable, layer) in self.arrays.items() if layer.trainable > variable.trainable]
-        drawn = [name for name in self.arrays if name not in buffers or state.is_statistic(name)]
+        fixed = {name for name, (variable, layer) in self.arrays.items() if layer.trainable > variable.trainable}
+        self.constants = {name for name in fixed if not state.is_statistic(name)}
+        drawn = [name for name in self.arrays if name not in self.constants]
         weights = initial_state({name: self.shapes[name] for name in drawn}, config.seed)
         ema = {f"ema/{name}": weights[name] for name in weights if name in self.ema}
         self.load_state({**self.state(), **weights, **ema}, "initial weights")

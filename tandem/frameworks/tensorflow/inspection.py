@@ -67,7 +67,7 @@ SETTINGS = {
 def layer_calls(engine, image_size):
     """Each call of a layer that computes by itself, in the order of execution.
 
-    A layer computes by itself if it holds parameters or buffers, or has no layers inside.
+    A layer computes by itself if it holds parameters or statistics, or has no layers inside.
 
     Args:
         engine: of this framework.
@@ -81,7 +81,7 @@ def layer_calls(engine, image_size):
     """
     arrays = {}
     for name in engine.shapes:
-        if "/" not in name:
+        if "/" not in name and name not in engine.constants:
             layer, _, last = name.rpartition(".")
             arrays.setdefault(layer, {})[last] = engine.shapes[name]
     calls, made_by = [], {}
