@@ -204,8 +204,9 @@ def _explain(entry, ours, theirs):
         if not _equal(name, *values):
             entry.settings[name] = values
     kinds = ours["kind"], theirs["kind"]
-    unknown = kinds[0] == ours["type"] or kinds[1] == theirs["type"]  # a class of the user's, or a Lambda
-    if kinds[0] != kinds[1] and not unknown and set(kinds) != {"convolution", "dense"}:
+    # Nothing is known of a class of the user's, or of a Lambda.
+    known = not any(kind.startswith("own ") for kind in kinds)
+    if known and kinds[0] != kinds[1] and set(kinds) != {"convolution", "dense"}:
         entry.settings["kind"] = kinds
     frozen = all(call["settings"].get("trainable") is False for call in (ours, theirs))
     if ours["kind"] == "batch norm" and frozen:
