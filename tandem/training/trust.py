@@ -22,6 +22,10 @@ PLACES = (("data", "directory"), ("data", "archive"), ("data", "mirrors"), ("dev
 """The settings that are of a machine, and not of a run."""
 
 
+SMALL = 64
+"""A network's numbers up to here are not compared with its arrays: strides, kernels, the depth of VGG."""
+
+
 class Trained(Metadata):
     """What a run folder knows.
 
@@ -48,15 +52,16 @@ def record(folder, network):
     files.write_file(Path(folder, RECORD), (known.model_dump_json(indent=2) + "\n").encode())
 
 
-def settings_of(path, metadata, overrides=()):
-    """The `Config` of the checkpoint `path` with `metadata` (see checkpoint.py): what may be taken from it.
+def settings_of(path, arrays, metadata, overrides=()):
+    """The `Config` of a checkpoint: what may be taken from it.
 
     Args:
-        path, metadata: as `checkpoint.find` gives them.
+        path, arrays, metadata: as `checkpoint.find` gives them.
         overrides: what the user says ("network.file=mynet.py", "data.directory=/data").
 
     Raises:
-        UserError: a setting is wrong; or the network is a Python file that is not known here, or has changed.
+        UserError: a setting is wrong; the network is far larger than the arrays; or it is a Python file that is not
+            known here, or has changed.
     """
     known, values = _known(path), copy.deepcopy(metadata["config"])
     for *groups, key in PLACES if known is None else ():
@@ -68,12 +73,15 @@ def settings_of(path, metadata, overrides=()):
     values = overridden(values, overrides)
     network = values.get("network")
     own = isinstance(network, dict) and network.get("name") == "own"
-    named = [override for override in overrides if override.partition("=")[0] in ("network", "network.file")]
-    if named and not own and isinstance(network, dict):
+    named = {override.partition("=")[0] for override in overrides} & {"network", "network.file"}
+    if "network.file" in named and not own and isinstance(network, dict):
         raise UserError(f"--network: {path} is of the network {network.get('name')}; leave it out")
     if own and not named:
         network["file"] = _file_of(path, known)
-    return check_config(values, str(path))
+    settings = check_config(values, str(path))
+    if not own:
+        _check_size(path, arrays, settings.network, len(metadata["class_names"]))
+    return settings
 
 
 def check_data(path, metadata, overrides=()):
@@ -89,6 +97,22 @@ def check_data(path, metadata, overrides=()):
         raise UserError(
             f"{path}: was not trained in this place, so where its images are is not taken from it; "
             f"say where with -o data.directory=FOLDER (it was {data['directory']})"
+        )
+
+
+def _check_size(path, arrays, network, classes):
+    """Refuse a network that cannot be that of the arrays before it takes all memory: a number alone asks for one.
+
+    It has no more blocks than there are arrays, and no more channels than their longest side.
+    """
+    values = [value if isinstance(value, tuple) else (value,) for value in dict(network).values()]
+    numbers = [number for value in values for number in value if isinstance(number, int)]
+    blocks = getattr(network, "num_block", 1) * max(len(value) for value in values)
+    longest = max((size for array in arrays.values() for size in array.shape), default=0)
+    if max(blocks, classes, *numbers) > max(SMALL, longest, len(arrays)):
+        raise UserError(
+            f"{path}: does not fit the configured network, which is far larger than its weights; use the config it was "
+            "made with"
         )
 
 

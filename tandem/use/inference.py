@@ -23,6 +23,9 @@ import numpy as np
 from pydantic import ConfigDict, Field, Json, ValidationError
 from scipy.special import softmax
 
+LARGEST_BATCH = 1_000
+"""How many images are computed at once at the most, whatever the batch size of training."""
+
 
 class Predictor:
     """The base of what classifies images; a subclass has `predict`, `class_names`, `image_size` and `batch_size`."""
@@ -93,13 +96,13 @@ class Classifier(Predictor):
         if ema and not self.has_ema:
             raise UserError(f"{self.path}: holds no EMA; leave out --ema")
         self._overrides = tuple(overrides or ())
-        settings = trust.settings_of(self.path, self.metadata, self._overrides)
+        settings = trust.settings_of(self.path, arrays, self.metadata, self._overrides)
         data = self.metadata["config"].get("data")
         size = data.get("image_size", settings.data.image_size) if isinstance(data, dict) else settings.data.image_size
         if settings.data.image_size != size:
             raise UserError(f"-o data.image_size={settings.data.image_size}: {self.path} was trained on {size} pixels")
         self.settings = settings.without_ema()
-        self.image_size, self.batch_size = size, settings.batch_size
+        self.image_size, self.batch_size = size, min(settings.batch_size, LARGEST_BATCH)
         self._preprocessing = checkpoint.preprocessing(arrays, size, str(self.path))
         if ema:
             self.weights = {name[len("ema/") :]: array for name, array in arrays.items() if name.startswith("ema/")}
@@ -191,10 +194,10 @@ class OnnxClassifier(Predictor):
         try:
             with environment.quiet():
                 self._session = onnxruntime.InferenceSession(self.path)
+                said = self._session.get_modelmeta().custom_metadata_map
         except Exception as error:  # a damaged file may raise almost anything
             reason = textwrap.shorten(str(error), 100)
             raise UserError(f"{path}: damaged or not an ONNX model ({reason}); export it again") from error
-        said = self._session.get_modelmeta().custom_metadata_map
         values = [value.name for value in (*self._session.get_inputs(), *self._session.get_outputs())]
         if values != ["images", "logits"] or "class_names" not in said:
             raise UserError(f"{path}: an ONNX model, but not one from Tandem; make one with python -m tandem export")

@@ -383,6 +383,12 @@ def test_what_an_onnx_says_of_itself_is_checked(exported, images, tmp_path):
         assert message in line and line.rstrip("\n").isprintable() and len(line) < 500
 
 
+def test_an_onnx_whose_metadata_is_no_text(exported, images, tmp_path):
+    content = exported["paddle", "onnx"].read_bytes().replace(b'["0", ', b'["\xb8", ')
+    (tmp_path / "x.onnx").write_bytes(content)
+    assert "x.onnx: damaged or not an ONNX model" in refused("classify", tmp_path / "x.onnx", images)
+
+
 def test_a_model_that_cannot_be_run_is_one_line(exported, images, tmp_path):
     import onnx
 
