@@ -48,7 +48,8 @@ def certify(
     from rich.progress import Progress
 
     console, stderr = Console(highlight=False, markup=False, soft_wrap=True), Console(stderr=True)
-    settings, state = subject(network, [*with_network(override, own), *([f"device={device}"] if device else [])])
+    overrides = [*with_network(override, own), *([f"device={device}"] if device else [])]
+    settings, state = subject(network, overrides)
     with (
         Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as progress,
         Workers(WORKER, interpreters(python_paddle, python_tensorflow)) as workers,
@@ -65,7 +66,7 @@ def certify(
             report=lambda n: progress.update(bar, completed=n),
         )
     folder = output or Path("certificates", Path(network).stem)
-    report.save(certificate, folder)
+    report.save(certificate, folder, overrides)
     console.print(report.to_table(certificate))
     for line in [*report.verdict(certificate), f"Certificate: {folder / 'certificate.html'}"]:
         console.print(line)

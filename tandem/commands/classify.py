@@ -27,10 +27,14 @@ def classify(
     from tandem.use.inference import Classifier, OnnxClassifier, image_files
 
     stderr = stderr_console()
-    files = image_files(images)
+
+    def warn(line):
+        stderr.print(f"warning: {line}")
+
+    passed_over = []
+    files = image_files(images, passed_over.append)
     if source.suffix.lower() != ".onnx":
-        override = with_network(override, network)
-        classifier = Classifier(source, framework, override, ema, lambda line: stderr.print(f"warning: {line}"))
+        classifier = Classifier(source, framework, with_network(override, network), ema, warn)
     elif framework or override or network or ema:
         raise UserError(
             f"{source}: an exported model has no such options; leave out --framework, -o and --ema, and --network"
@@ -38,11 +42,13 @@ def classify(
     else:
         classifier = OnnxClassifier(source)
     found = []
-    for path, classes in classifier.classify(files, top):
+    for path, classes in classifier.classify(files, top, warn):
         if as_json:
             found.append({"image": str(path), "top": [{"class": name, "probability": part} for name, part in classes]})
         else:
             print(f"{escaped(str(path))}: {', '.join(f'{name} {part:.2%}' for name, part in classes)}")
+    for line in passed_over:  # last, for what is wrong is one line
+        warn(line)
     if as_json:
         about = {"checkpoint": str(classifier.path), "framework": classifier.framework}
         print(json.dumps({**about, "ema": classifier.ema, "images": found}, indent=2))

@@ -67,6 +67,8 @@ class Run:
         for name in self.data.class_names:
             if not name.isprintable():  # no checkpoint may hold it: see core/metadata.py
                 raise UserError(f"data: the class {name!r} has control characters in its name; rename its folder")
+        for note in self.data.notes:
+            self.console.print(f"warning: {note}")
         self.mean, self.std = normalization(self.data.train.images, settings.data.normalization)
         self.steps_per_epoch = steps_per_epoch(len(self.data.train.labels), settings.batch_size)
         if not self.steps_per_epoch:

@@ -79,15 +79,14 @@ def settings_of(path, arrays, metadata, overrides=()):
             group.pop(last, None)
             if known is not None and key in known.places:
                 group[last] = known.places[key]
-    values = overridden(values, overrides)
-    network = values.get("network")
+    network = overridden(values, overrides).get("network")
     own = isinstance(network, dict) and network.get("name") == "own"
     named = {override.partition("=")[0] for override in overrides} & {"network", "network.file"}
     if "network.file" in named and not own and isinstance(network, dict):
         raise UserError(f"--network: {path} is of the network {network.get('name')}; leave it out")
     if own and not named:
-        network["file"] = _file_of(path, known)
-    settings = check_config(values, str(path))
+        values.setdefault("network", {})["file"] = _file_of(path, known)
+    settings = check_config(values, str(path), overrides)
     if not own:
         _check_size(path, arrays, settings.network, len(metadata["class_names"]))
     return settings

@@ -15,7 +15,7 @@ from tandem.core import files, state
 from tandem.core.errors import UserError
 from tandem.core.metadata import ClassNames, Metadata, wrong
 from tandem.data.batches import Batch
-from tandem.data.images import IMAGE_EXTENSIONS, load_dataset, read_image
+from tandem.data.images import FORMATS, Passed, find_images, load_dataset, read_image
 from tandem.frameworks import environment
 from tandem.frameworks.base import FRAMEWORKS, load_engine
 from tandem.training import checkpoint, trust
@@ -42,8 +42,10 @@ class Predictor:
             report(min(start + size, len(images)))
         return np.concatenate(found)
 
-    def classify(self, paths, top=5):
+    def classify(self, paths, top=5, warn=print):
         """Yield (path, [(class name, probability), ...]) for each image file, with the `top` most probable classes.
+
+        `warn` is told what is odd about a file that can be read all the same.
 
         Raises:
             UserError: one is not an image.
@@ -51,7 +53,9 @@ class Predictor:
         size = self.image_size
         for start in range(0, len(paths), self.batch_size):
             batch = paths[start : start + self.batch_size]
-            images = np.stack([read_image(path, size) for path in batch])
+            images = np.stack(
+                [read_image(path, size, lambda what, path=path: warn(f"{path}: {what}")) for path in batch]
+            )
             for path, row in zip(batch, softmax(self.logits(images), axis=1), strict=True):
                 best = np.argsort(-row, kind="stable")[:top]
                 yield path, [(self.class_names[label], float(row[label])) for label in best]
@@ -89,6 +93,7 @@ class Classifier(Predictor):
         source = Path(source)
         if source.is_dir() and not checkpoint.newest_first(source / "checkpoints"):
             raise UserError(f"{source}: not a run folder with a checkpoint; name one, or a checkpoint")
+        self._warn = warn
         self.path, arrays, self.metadata = checkpoint.find(source, warn)
         self.name = _name(source)
         self.framework = framework or self.metadata["framework"]
@@ -154,6 +159,8 @@ class Classifier(Predictor):
         """
         trust.check_data(self.path, self.metadata, self._overrides)
         data = load_dataset(self.settings.data, self.settings.seed)
+        for note in data.notes:
+            self._warn(note)
         if data.class_names != self.class_names:
             raise UserError(
                 f"{self.path}: has {_listed(self.class_names)}, but the data has {_listed(data.class_names)}; "
@@ -252,8 +259,11 @@ def require(what, *packages):
             raise UserError(f"{what} needs {package}, which is not installed; pip install -r requirements-export.txt")
 
 
-def image_files(paths):
-    """The image files that `paths`, files and folders, name: all in a folder and below, sorted, but no hidden ones.
+def image_files(paths, warn=print):
+    """The image files that `paths`, files and folders, name, in order: in a folder those that training would find.
+
+    They are the images in the folder itself, or, where it has none, those in its folders: see
+    `tandem.data.images.find_images`. `warn` is told what is passed over.
 
     Raises:
         UserError: one does not exist, or a folder holds no image.
@@ -261,10 +271,12 @@ def image_files(paths):
     files = []
     for path in map(Path, paths):
         if path.is_dir():
-            inside = [file for file in sorted(path.rglob("*")) if _is_image(file, path)]
+            passed = Passed()
+            inside = _images_in(path, passed)
             if not inside:
-                kinds = ", ".join(sorted(IMAGE_EXTENSIONS))
-                raise UserError(f"{path}: holds no image ({kinds}); name another folder")
+                raise UserError(f"{path}: holds no image ({', '.join(FORMATS)}); name another folder")
+            for line in passed.lines(path):
+                warn(line)
             files += inside
         elif path.exists():
             files.append(path)
@@ -273,17 +285,20 @@ def image_files(paths):
     return files
 
 
+def _images_in(folder, passed):
+    images, folders = find_images(folder, passed)
+    if images:
+        passed.folders += folders
+        return images
+    return [image for inside in folders for image in _images_in(inside, passed)]
+
+
 def _name(source):
     """A name for output files: x for runs/x, and x-best for runs/x/checkpoints/best.safetensors."""
     if source.is_dir():
         return source.resolve().name
     folder = source.absolute().parent
     return f"{folder.parent.name}-{source.stem}" if folder.name == "checkpoints" else source.stem
-
-
-def _is_image(file, folder):
-    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    return file.suffix.lower() in IMAGE_EXTENSIONS and file.is_file() and not hidden
 
 
 def _listed(names):
