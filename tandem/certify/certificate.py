@@ -383,7 +383,7 @@ def subject(network, overrides=(), warn=print):
         return load_config(network, overrides), None
     if network.endswith(".safetensors") or Path(network, "checkpoints").is_dir():
         path, arrays, metadata = checkpoint.find(network, warn)
-        return trust.settings_of(path, metadata, overrides), arrays
+        return trust.settings_of(path, arrays, metadata, overrides), arrays
     names = networks.names()
     shipped = CONFIGS / f"{network}.yaml"
     if network not in names and shipped.is_file():

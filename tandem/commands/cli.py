@@ -30,9 +30,7 @@ ThisOverride = Annotated[
 ]
 OwnNetwork = Annotated[
     Path | None,
-    typer.Option(
-        "--network", metavar="FILE.py", help="The file of a checkpoint's network of your own: it runs. See security.md."
-    ),
+    typer.Option("--network", metavar="FILE.py", help="The file of a checkpoint's network of your own: it will run."),
 ]
 PythonPaddle = Annotated[Path | None, typer.Option(help="The Python that has Paddle. Default: this one.")]
 PythonTensorFlow = Annotated[Path | None, typer.Option(help="The Python that has TensorFlow. Default: this one.")]

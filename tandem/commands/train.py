@@ -115,12 +115,12 @@ def train_from(framework, config, overrides, resume, run_dir, script=None):
         run_dir = run_dir or _new_folder(f"{config.stem}-{framework}")
     else:
         resumed = checkpoint.find(resume, lambda line: console.print(f"warning: {line}"))
-        path, _, metadata = resumed
+        path, arrays, metadata = resumed
         run_dir = run_dir or (resume if resume.is_dir() else _new_folder(f"{resume.stem}-{framework}"))
         if config:
             settings = load_config(config, overrides)
         else:
-            settings = trust.settings_of(path, metadata, overrides)
+            settings = trust.settings_of(path, arrays, metadata, overrides)
             trust.check_data(path, metadata, overrides)
     _check_script(script, settings.network, framework, config or resume)
     goes_on = resume is not None and run_dir.resolve() == resume.resolve()
@@ -134,7 +134,7 @@ def train_from(framework, config, overrides, resume, run_dir, script=None):
             for line in _resuming(path, metadata, settings, then):
                 console.print(line)
             kept = [f"epochs={settings.epochs}", *(one for one in overrides if one.startswith("network.file="))]
-            if metadata["epoch"] >= settings.epochs and settings == trust.settings_of(path, metadata, kept):
+            if metadata["epoch"] >= settings.epochs and settings == trust.settings_of(path, arrays, metadata, kept):
                 return  # but where other settings have changed, the network tells whether they fit
         console.print(_awaited(settings, framework))
         from tandem.training.loop import Run
