@@ -103,8 +103,8 @@ describe(
     paddle="Its own convolutions are not oneDNN's, unless one asks for them.",
     tensorflow=(
         "oneDNN's float32 gradient of the weight of a 1x1 convolution with a stride writes beyond its memory, where "
-        "the input has fewer channels than a register holds numbers: 16 with AVX-512, 8 with AVX2. So stock Keras layers "
-        "with `fit` die of SIGABRT or SIGSEGV while training a ResNet of narrow odd widths. With "
+        "the input has fewer channels than a register holds numbers: 16 with AVX-512, 8 with AVX2. So stock Keras "
+        "layers with `fit` die of SIGABRT or SIGSEGV while training a ResNet of narrow odd widths. With "
         "`TF_ENABLE_ONEDNN_OPTS=0` they do not. Its bfloat16 convolutions with a stride gave garbage on images of 9x1 "
         "and 9x2 pixels."
     ),
