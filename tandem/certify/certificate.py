@@ -29,7 +29,7 @@ from tandem.data.batches import Batch, training_batches
 from tandem.data.images import Dataset, fill_color, load_dataset, normalization
 from tandem.frameworks.base import FRAMEWORKS
 from tandem.frameworks.workers import WorkerStopped
-from tandem.training import checkpoint
+from tandem.training import checkpoint, trust
 
 import numpy as np
 
@@ -321,7 +321,7 @@ def subject(network, overrides=(), warn=print):
         return load_config(network, overrides), None
     if network.endswith(".safetensors") or Path(network, "checkpoints").is_dir():
         path, arrays, metadata = checkpoint.find(network, warn)
-        return check_config(metadata["config"], str(path), overrides), arrays
+        return trust.settings_of(path, arrays, metadata, overrides), arrays
     names = networks.names()
     shipped = CONFIGS / f"{network}.yaml"
     if network not in names and shipped.is_file():
@@ -367,7 +367,7 @@ def certify(
     started = time.monotonic()
     values = settings.model_dump(mode="json")
     data = values["data"]
-    available = data["source"] != "cifar10" or data["archive"] or Path(data["directory"], data_utils.FOLDER).is_dir()
+    available = data["source"] != "cifar10" or data["archive"] or not data_utils.missing_files(data["directory"])
     values |= {"precision": precision, "batch_size": batch_size}
     trained_precision, trained_size = settings.precision, settings.batch_size
     settings = check_config(values, str(network))

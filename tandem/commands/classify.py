@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from tandem.commands.cli import Averaged, ThisFramework, ThisOverride, stderr_console
+from tandem.commands.cli import Averaged, OwnNetwork, ThisFramework, ThisOverride, stderr_console, with_network
 
 import typer
 
@@ -15,6 +15,7 @@ def classify(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Image files, or folders of them.")],
     framework: ThisFramework = None,
     override: ThisOverride = None,
+    network: OwnNetwork = None,
     ema: Averaged = False,
     top: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
@@ -22,7 +23,7 @@ def classify(
     """Classify images of any size and mode: the most probable classes and their probabilities."""
     import json
 
-    from tandem.core.errors import UserError
+    from tandem.core.errors import UserError, escaped
     from tandem.use.inference import Classifier, OnnxClassifier, image_files
 
     stderr = stderr_console()
@@ -33,9 +34,12 @@ def classify(
     passed_over = []
     files = image_files(images, passed_over.append)
     if source.suffix.lower() != ".onnx":
+        override = with_network(override, network)
         classifier = Classifier(source, framework, override, ema, warn)
-    elif framework or override or ema:
-        raise UserError(f"{source}: an exported model has no such options; leave out --framework, -o and --ema")
+    elif framework or override or network or ema:
+        raise UserError(
+            f"{source}: an exported model has no such options; leave out --framework, -o and --ema, and --network"
+        )
     else:
         classifier = OnnxClassifier(source)
     found = []
@@ -43,7 +47,7 @@ def classify(
         if as_json:
             found.append({"image": str(path), "top": [{"class": name, "probability": part} for name, part in classes]})
         else:
-            print(f"{path}: {', '.join(f'{name} {part:.2%}' for name, part in classes)}")
+            print(f"{escaped(str(path))}: {', '.join(f'{name} {part:.2%}' for name, part in classes)}")
     for line in passed_over:  # last, for what is wrong is one line
         warn(line)
     if as_json:

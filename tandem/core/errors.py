@@ -1,4 +1,4 @@
-"""The exception for errors that a user can fix."""
+"""The exception for errors that a user can fix, and how foreign text is shown."""
 
 
 class UserError(Exception):
@@ -8,4 +8,11 @@ class UserError(Exception):
     """
 
     def __init__(self, message):
-        super().__init__(" ".join(message.split()))  # a library's error or a file's name may have several lines
+        # A library's error or a file's name may have several lines, or a terminal's control characters.
+        super().__init__(escaped(" ".join(message.split())))
+
+
+def escaped(text):
+    """`text` with each character that is not printed as itself as its escape, such as \\x1b, with which a file could
+    write over a terminal."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)

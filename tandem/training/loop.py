@@ -18,7 +18,7 @@ from tandem.core.initial_weights import initialise
 from tandem.data.batches import digest, evaluation_batches, prefetch, steps_per_epoch, training_batches
 from tandem.data.images import fill_color, load_dataset, normalization
 from tandem.frameworks.base import load_engine
-from tandem.training import checkpoint
+from tandem.training import checkpoint, trust
 from tandem.training.recorder import TESTED, Recorder, check_free
 
 import numpy as np
@@ -66,6 +66,9 @@ class Run:
         self.data = load_dataset(settings.data, settings.seed)
         for note in self.data.notes:
             self.console.print(f"warning: {note}")
+        for name in self.data.class_names:
+            if not name.isprintable():  # no checkpoint may hold it: see core/metadata.py
+                raise UserError(f"data: the class {name!r} has control characters in its name; rename its folder")
         self.mean, self.std = normalization(self.data.train.images, settings.data.normalization)
         self.steps_per_epoch = steps_per_epoch(len(self.data.train.labels), settings.batch_size)
         if not self.steps_per_epoch:
@@ -93,6 +96,7 @@ class Run:
             self.folder.mkdir(parents=True, exist_ok=True)
             # First, for it takes the folder: a run that is going on there keeps its files.
             self.recorder = Recorder(self.folder, framework, self.step if resumed is not None else -1)
+            trust.record(self.folder, settings.network)
             save_config(settings, self.folder / "config.yaml")
             environment = self.engine.record | {"versions": self._versions(), "machine": platform.platform()}
             (self.folder / "environment.json").write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")
@@ -356,7 +360,7 @@ class Run:
         checkpoint.prune(folder, self.step, self.settings.checkpoints.keep)
 
     def _resume(self, path, arrays, metadata):
-        mean, std = arrays.pop("preprocessing/mean"), arrays.pop("preprocessing/std")
+        mean, std = arrays.pop("preprocessing/mean", None), arrays.pop("preprocessing/std", None)
         if tuple(metadata["class_names"]) != self.data.class_names:
             raise UserError(f"{path}: its classes are not those of the configured data; use the data it was made with")
         then = check_config(metadata["config"], str(path)).model_dump(mode="json")  # what it lacks is newer than it
@@ -369,6 +373,9 @@ class Run:
                 raise UserError(f"{path}: was made with {keys}: {before}, not {after}; a run keeps its own")
         if not (np.array_equal(mean, self.mean) and np.array_equal(std, self.std)):
             raise UserError(f"{path}: was made with other training images; use the same ones")
+        if metadata["steps_per_epoch"] != self.steps_per_epoch:
+            steps = f"{metadata['steps_per_epoch']} steps an epoch, not {self.steps_per_epoch}"
+            raise UserError(f"{path}: was made with {steps}; use the same training images")
         self.engine.load_state(arrays, str(path))
         self.epoch, self.batch = metadata["epoch"], metadata["batch"]
         self.epoch_sums = np.array(metadata["epoch_sums"])

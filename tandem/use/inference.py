@@ -6,21 +6,25 @@ One process loads only one framework. An .onnx that `export` wrote runs in onnxr
 import functools
 import importlib
 import importlib.util
-import json
 import textwrap
 from pathlib import Path
+from typing import Annotated
 
-from tandem.config.load import check_config
-from tandem.core import state
+from tandem.core import files, state
 from tandem.core.errors import UserError
+from tandem.core.metadata import ClassNames, Metadata, wrong
 from tandem.data.batches import Batch
 from tandem.data.images import FORMATS, Passed, find_images, load_dataset, read_image
 from tandem.frameworks import environment
-from tandem.frameworks.base import load_engine
-from tandem.training import checkpoint
+from tandem.frameworks.base import FRAMEWORKS, load_engine
+from tandem.training import checkpoint, trust
 
 import numpy as np
+from pydantic import ConfigDict, Field, Json, ValidationError
 from scipy.special import softmax
+
+LARGEST_BATCH = 1_000
+"""How many images are computed at once at the most, whatever the batch size of training."""
 
 
 class Predictor:
@@ -61,7 +65,7 @@ class Classifier(Predictor):
     Args:
         source: a checkpoint, or a run folder, for its newest whole one.
         framework: "paddle" or "tensorflow"; by default the one that wrote it.
-        overrides: changes to its config ("data.directory=/data").
+        overrides: changes to its config ("data.directory=/data", "network.file=mynet.py"): see trust.py.
         ema: whether to use the EMA of weights and statistics in their place.
         warn: called with a line for each damaged checkpoint that is skipped.
 
@@ -89,18 +93,22 @@ class Classifier(Predictor):
         self.path, arrays, self.metadata = checkpoint.find(source, warn)
         self.name = _name(source)
         self.framework = framework or self.metadata["framework"]
+        if self.framework not in FRAMEWORKS:
+            raise UserError(f"{self.path}: was written by {self.framework}, which is not here; name a --framework")
         self.class_names = tuple(self.metadata["class_names"])
         self.ema = ema
         self.has_ema = any(name.startswith("ema/") for name in arrays)
         if ema and not self.has_ema:
             raise UserError(f"{self.path}: holds no EMA; leave out --ema")
-        settings = check_config(self.metadata["config"], str(self.path), overrides or ())
-        size = self.metadata["config"]["data"]["image_size"]
+        self._overrides = tuple(overrides or ())
+        settings = trust.settings_of(self.path, arrays, self.metadata, self._overrides)
+        data = self.metadata["config"].get("data")
+        size = data.get("image_size", settings.data.image_size) if isinstance(data, dict) else settings.data.image_size
         if settings.data.image_size != size:
             raise UserError(f"-o data.image_size={settings.data.image_size}: {self.path} was trained on {size} pixels")
         self.settings = settings.without_ema()
-        self.image_size, self.batch_size = size, settings.batch_size
-        self._preprocessing = arrays["preprocessing/mean"], arrays["preprocessing/std"]
+        self.image_size, self.batch_size = size, min(settings.batch_size, LARGEST_BATCH)
+        self._preprocessing = checkpoint.preprocessing(arrays, size, str(self.path))
         if ema:
             self.weights = {name[len("ema/") :]: array for name, array in arrays.items() if name.startswith("ema/")}
         else:
@@ -145,6 +153,7 @@ class Classifier(Predictor):
         Raises:
             UserError: it cannot be loaded, or its classes are not the checkpoint's.
         """
+        trust.check_data(self.path, self.metadata, self._overrides)
         data = load_dataset(self.settings.data, self.settings.seed)
         for note in data.notes:
             self._warn(note)
@@ -154,6 +163,16 @@ class Classifier(Predictor):
                 "use the data it was made with: -o data.directory=..."
             )
         return data
+
+
+class About(Metadata):
+    """What an .onnx says about itself, as far as it is needed: each value is JSON."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    class_names: Json[ClassNames]
+    image_size: Json[Annotated[int, Field(ge=1, le=512)]]
+    ema: Json[bool]
 
 
 class OnnxClassifier(Predictor):
@@ -166,7 +185,8 @@ class OnnxClassifier(Predictor):
         class_names, image_size, batch_size: see `Classifier`.
 
     Raises:
-        UserError: onnxruntime is not installed, or the file is missing, damaged or not from Tandem.
+        UserError: onnxruntime is not installed, or the file is missing, damaged or not from Tandem, or says of itself
+            what is not so.
     """
 
     framework = "onnxruntime"
@@ -175,27 +195,46 @@ class OnnxClassifier(Predictor):
     def __init__(self, path):
         require(str(path), "onnxruntime")
         self.path = Path(path)
-        if not self.path.is_file():
-            raise UserError(f"{path}: no such file; check the path")
+        files.check_plain(path)
         with environment.quiet():
             import onnxruntime
         try:
             with environment.quiet():
                 self._session = onnxruntime.InferenceSession(self.path)
+                said = self._session.get_modelmeta().custom_metadata_map
         except Exception as error:  # a damaged file may raise almost anything
             reason = textwrap.shorten(str(error), 100)
             raise UserError(f"{path}: damaged or not an ONNX model ({reason}); export it again") from error
-        about = self._session.get_modelmeta().custom_metadata_map
         values = [value.name for value in (*self._session.get_inputs(), *self._session.get_outputs())]
-        if values != ["images", "logits"] or "class_names" not in about:
+        if values != ["images", "logits"] or "class_names" not in said:
             raise UserError(f"{path}: an ONNX model, but not one from Tandem; make one with python -m tandem export")
-        self.class_names = tuple(json.loads(about["class_names"]))
-        self.image_size = json.loads(about["image_size"])
-        self.ema = json.loads(about["ema"])
+        try:
+            about = About.model_validate(said)
+        except ValidationError as error:
+            raise UserError(f"{path}: {wrong(error)}; export it again") from error
+        self.class_names, self.image_size, self.ema = about.class_names, about.image_size, about.ema
+        shapes = [self._session.get_inputs()[0].shape[1:], self._session.get_outputs()[0].shape[1:]]
+        if shapes != [[3, self.image_size, self.image_size], [len(self.class_names)]]:
+            raise UserError(
+                f"{path}: says that it has {len(self.class_names)} classes, and takes images of {self.image_size} "
+                f"pixels, but images and logits are of {shapes[0]} and {shapes[1]}; export it again"
+            )
 
     def predict(self, images):
-        """The logits of `images`, uint8 [B, 3, H, W], as float32 [B, classes]."""
-        return self._session.run(["logits"], {"images": images})[0]
+        """The logits of `images`, uint8 [B, 3, H, W], as float32 [B, classes].
+
+        Raises:
+            UserError: the model cannot be run, or gives anything else.
+        """
+        try:
+            with environment.quiet():
+                (logits,) = self._session.run(["logits"], {"images": images})
+        except Exception as error:  # a damaged model may raise almost anything
+            reason = textwrap.shorten(str(error), 100)
+            raise UserError(f"{self.path}: cannot be run ({reason}); export it again") from error
+        if logits.shape != (len(images), len(self.class_names)) or logits.dtype != np.float32:
+            raise UserError(f"{self.path}: its logits are {logits.dtype} {logits.shape}; export it again")
+        return logits
 
 
 def require(what, *packages):

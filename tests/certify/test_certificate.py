@@ -16,6 +16,7 @@ from tandem.training import checkpoint
 
 import numpy as np
 import pytest
+from checkpoints import metadata
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -218,7 +219,8 @@ def test_it_begins_with_the_state_of_a_checkpoint(workers, tmp_path):
     shapes = {name: array.shape for name, array in workers.read("state")["paddle"].items()}
     arrays = {name: random.uniform(0.1, 1, shape).astype(np.float32) for name, shape in shapes.items()}
     path = tmp_path / "step-000000001.safetensors"
-    checkpoint.write(path, arrays | {"preprocessing/mean": np.zeros(3)}, {"config": settings.model_dump(mode="json")})
+    held = metadata(config=settings.model_dump(mode="json"))
+    checkpoint.write(path, arrays | {"preprocessing/mean": np.zeros(3)}, held)
     settings, state = subject(path)
     found = certify(path, settings, workers, steps=1, state=state)
     assert found.passed

@@ -9,6 +9,7 @@ from tandem.training import checkpoint
 from tandem.use import summary
 
 import pytest
+from checkpoints import metadata
 
 # By hand. A convolution: out * (in * side^2 + 1) parameters, out * in * side^2 MACs at each place of its
 # output; a dense layer: in * out, and out more parameters.
@@ -103,8 +104,8 @@ def test_a_checkpoint_says_how_many_classes(workers, tmp_path):
         "precision": "bfloat16",
         "evaluation": {"ema_decay": 0.9},
     }
-    metadata = {"config": check_config(values, "test").model_dump(mode="json"), "class_names": list("abcd")}
-    checkpoint.write(tmp_path / "x.safetensors", {}, metadata)
+    config = check_config(values, "test").model_dump(mode="json")
+    checkpoint.write(tmp_path / "x.safetensors", {}, metadata(config=config, class_names=list("abcd")))
     found = summary.summarize(tmp_path / "x.safetensors", (), workers)
     assert summary.differing(found) == []
     last = found["tensorflow"][-1]
