@@ -26,10 +26,10 @@ from tandem.core import files
 from tandem.core.errors import UserError
 from tandem.core.machine import machine
 from tandem.core.paths import child_environment
+from tandem.core.processes import STOPPING, ends_with_this
 from tandem.frameworks.base import FRAMEWORKS
 from tandem.frameworks.layer_table import totals
 from tandem.frameworks.workers import Workers
-from tandem.training import checkpoint
 from tandem.training.recorder import TESTED, read_metrics
 from tandem.use import summary
 
@@ -38,9 +38,6 @@ from scipy.stats import ttest_ind
 
 CONFIDENCE = 0.95
 """Of the intervals on which verdicts rest."""
-
-STOPPING = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
-"""Ctrl-C, kill, and a terminal that is closed (which Windows does not have)."""
 
 
 class Stopped(Exception):
@@ -263,7 +260,9 @@ def _check_folder(folder, settings):
     if path.exists() and not (folder / "metrics.jsonl").exists():  # which would be a run's
         if load_config(path) != settings:
             raise UserError(f"{folder}: holds a comparison with other settings; choose another --output")
-    elif folder.is_dir() and any(file.name != "certificate" for file in folder.iterdir()):
+    elif folder.is_dir() and any(
+        file.name != "certificate" and not file.name.startswith(files.UNFINISHED) for file in folder.iterdir()
+    ):
         raise UserError(f"{folder}: holds something else; choose another --output")
 
 
@@ -283,15 +282,17 @@ def _train(folder, settings, framework, seed, python, say):
     if done and done[-1] == settings.epochs:
         return
     command = [python, *_command(framework, folder / "config.yaml", seed)]
-    if checkpoint.newest_first(run / "checkpoints"):
+    if any((run / "checkpoints").glob("*.safetensors")):
         where = ["--resume", str(run)]
     else:
         shutil.rmtree(run, ignore_errors=True)  # it was killed before its first checkpoint
         where = ["--run-dir", str(run)]
     say(f"Training {framework}, seed {seed}")
-    # A session of its own: Ctrl-C reaches it once, from here.
+    # A session of its own: Ctrl-C reaches it once, from here. Killed with -9, this cannot stop it, but the kernel does.
     try:
-        process = subprocess.Popen([*command, *where], start_new_session=True, env=child_environment())
+        process = subprocess.Popen(
+            [*command, *where], start_new_session=True, env=child_environment(), preexec_fn=ends_with_this()
+        )
     except OSError as error:
         raise UserError(f"--python-{framework} {python}: {error.strerror}; name a Python") from error
     with _signals_to(process) as stopped:
