@@ -13,7 +13,7 @@ def compare(
     override: Annotated[
         list[str] | None, typer.Option("-o", metavar="KEY=VALUE", help="Set one key, e.g. epochs=3 or device=gpu.")
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs in each framework. A verdict needs at least two.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs in each framework. A verdict needs at least three.")] = 1,
     anyway: Annotated[
         bool, typer.Option("--anyway", help="Compare even if the certificate fails; the page says so.")
     ] = False,
