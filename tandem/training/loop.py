@@ -98,7 +98,7 @@ class Run:
             self.folder.mkdir(parents=True, exist_ok=True)
             # First, for it takes the folder: a run that is going on there keeps its files.
             self.recorder = Recorder(self.folder, framework, self.step if resumed is not None else -1)
-            trust.record(self.folder, settings.network)
+            trust.record(self.folder, settings)
             save_config(settings, self.folder / "config.yaml")
             environment = self.engine.record | {"versions": self._versions(), "machine": platform.platform()}
             (self.folder / "environment.json").write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")

@@ -15,11 +15,13 @@ from tandem.core import files
 from tandem.core.errors import UserError
 from tandem.core.metadata import Metadata, read_json
 
+from pydantic import JsonValue
+
 RECORD = "trained.json"
 """The file in a run folder that says what was trained there."""
 
-PLACES = (("data", "directory"), ("data", "archive"), ("data", "mirrors"), ("device",), ("threads",))
-"""The settings that are of a machine, and not of a run."""
+PLACES = ("data.directory", "data.archive", "data.mirrors", "device", "threads")
+"""The settings that are of a machine, and not of a run. No checkpoint decides them."""
 
 
 SMALL = 64
@@ -33,22 +35,29 @@ class Trained(Metadata):
         folder: its own inode. A folder that was copied or unpacked has another, which nobody can know before.
         network: the absolute path of the network's file, where it is the user's own.
         sha256: of that file.
+        places: the settings `PLACES`, by key.
     """
 
     folder: int
     network: str | None
     sha256: str | None
+    places: dict[str, JsonValue]
 
 
-def record(folder, network):
-    """Note in the run folder `folder` that `network` (settings) is being trained there.
+def record(folder, settings):
+    """Note in the run folder `folder` what is being trained there, by its `Config`.
 
     Raises:
         UserError: the folder cannot be written, or the network's file not be read.
     """
-    file = Path(network.file).resolve() if network.name == "own" else None
-    sha256 = _sha256(file) if file else None
-    known = Trained(folder=os.stat(folder).st_ino, network=str(file) if file else None, sha256=sha256)
+    file = Path(settings.network.file).resolve() if settings.network.name == "own" else None
+    values = settings.model_dump(mode="json")
+    known = Trained(
+        folder=os.stat(folder).st_ino,
+        network=str(file) if file else None,
+        sha256=_sha256(file) if file else None,
+        places={key: _group(values, key)[key.rpartition(".")[2]] for key in PLACES},
+    )
     files.write_file(Path(folder, RECORD), (known.model_dump_json(indent=2) + "\n").encode())
 
 
@@ -64,12 +73,12 @@ def settings_of(path, arrays, metadata, overrides=()):
             known here, or has changed.
     """
     known, values = _known(path), copy.deepcopy(metadata["config"])
-    for *groups, key in PLACES if known is None else ():
-        group = values
-        for name in groups:
-            group = group.get(name)
+    for key in PLACES:
+        group, last = _group(values, key), key.rpartition(".")[2]
         if isinstance(group, dict):
-            group.pop(key, None)
+            group.pop(last, None)
+            if known is not None and key in known.places:
+                group[last] = known.places[key]
     network = overridden(values, overrides).get("network")
     own = isinstance(network, dict) and network.get("name") == "own"
     named = {override.partition("=")[0] for override in overrides} & {"network", "network.file"}
@@ -113,6 +122,12 @@ def _check_size(path, arrays, network, classes):
             f"{path}: does not fit the configured network, which is far larger than its weights; use the config it was "
             "made with"
         )
+
+
+def _group(values, key):
+    """What holds `key` in a config as nested dicts."""
+    group, dot, _ = key.rpartition(".")
+    return values.get(group) if dot else values
 
 
 def _known(path):

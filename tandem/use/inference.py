@@ -7,6 +7,7 @@ import functools
 import importlib
 import importlib.util
 import textwrap
+import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,9 @@ from tandem.training import checkpoint, run_folder, trust
 import numpy as np
 from pydantic import ConfigDict, Field, Json, ValidationError
 from scipy.special import softmax
+
+SECONDS = 120.0
+"""How long an .onnx may compute a batch: one may hold a loop without end."""
 
 LARGEST_BATCH = 1_000
 """How many images are computed at once at the most, whatever the batch size of training."""
@@ -224,14 +228,21 @@ class OnnxClassifier(Predictor):
         """The logits of `images`, uint8 [B, 3, H, W], as float32 [B, classes].
 
         Raises:
-            UserError: the model cannot be run, or gives anything else.
+            UserError: the model cannot be run, takes longer than `SECONDS`, or gives anything else.
         """
+        import onnxruntime
+
+        options = onnxruntime.RunOptions()
+        timer = threading.Timer(SECONDS, setattr, (options, "terminate", True))
+        timer.start()
         try:
             with environment.quiet():
-                (logits,) = self._session.run(["logits"], {"images": images})
+                (logits,) = self._session.run(["logits"], {"images": images}, options)
         except Exception as error:  # a damaged model may raise almost anything
             reason = textwrap.shorten(str(error), 100)
             raise UserError(f"{self.path}: cannot be run ({reason}); export it again") from error
+        finally:
+            timer.cancel()
         if logits.shape != (len(images), len(self.class_names)) or logits.dtype != np.float32:
             raise UserError(f"{self.path}: its logits are {logits.dtype} {logits.shape}; export it again")
         return logits

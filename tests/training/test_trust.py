@@ -29,7 +29,7 @@ def lay(run, **config):
     """A checkpoint of this config in the run folder `run`, where it was trained."""
     path = run / "checkpoints" / checkpoint.file_name(10)
     checkpoint.write(path, ARRAYS, metadata(config=CONFIG | config))
-    trust.record(run, check_config(CONFIG | config, "test").network)
+    trust.record(run, check_config(CONFIG | config, "test"))
     return path
 
 
@@ -123,6 +123,9 @@ def test_where_images_are_and_what_computes_is_of_this_place(folder):
     here = taken(path)
     assert (here.data.directory, here.data.archive, here.data.mirrors) == ("/mine", "/a", ("http://m",))
     assert (here.device, here.threads) == ("gpu", 3)
+    # Even of a checkpoint that was laid there.
+    checkpoint.write(path, ARRAYS, metadata(config=CONFIG | {"data": {"directory": "/theirs"}, "device": "gpu:1"}))
+    assert (taken(path).data.directory, taken(path).device) == ("/mine", "gpu")
     shutil.copy(path, folder / "x.safetensors")
     there, default = taken(folder / "x.safetensors", "threads=2"), check_config(CONFIG, "test")
     assert there.data.model_dump(exclude={"source"}) == default.data.model_dump(exclude={"source"})

@@ -148,7 +148,7 @@ def made(tmp_path_factory, run_in):
             checkpoints = folder / "run" / "checkpoints"
             metadata |= {"epoch": 1, "step": 7}
             checkpoint.write(checkpoints / checkpoint.file_name(7), state | arrays, metadata)
-            trust.record(folder / "run", settings.network)
+            trust.record(folder / "run", settings)
             (checkpoints / checkpoint.file_name(8)).write_bytes(b"cut off")
             warnings = []
             for source, target in (
