@@ -53,6 +53,7 @@ def certify(
     from tandem.certify import report
     from tandem.certify.certificate import DRAWN_STEPS, STEPS, WORKER, certify, subject
     from tandem.certify.pairing import read_names
+    from tandem.core.patience import company
     from tandem.frameworks.workers import Workers
 
     from rich.console import Console
@@ -64,6 +65,7 @@ def certify(
     with (
         Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as progress,
         Workers(WORKER, interpreters(python_paddle, python_tensorflow)) as workers,
+        company(stderr.print, lambda: "still certifying"),
     ):
         bar = progress.add_task("Certifying", total=(steps or STEPS) + DRAWN_STEPS)
         certificate = certify(

@@ -13,7 +13,7 @@ def compare(
     override: Annotated[
         list[str] | None, typer.Option("-o", metavar="KEY=VALUE", help="Set one key, e.g. epochs=3 or device=gpu.")
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs in each framework. A verdict needs at least two.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs in each framework. A verdict needs at least three.")] = 1,
     anyway: Annotated[
         bool, typer.Option("--anyway", help="Compare even if the certificate fails; the page says so.")
     ] = False,
@@ -31,6 +31,7 @@ def compare(
     from tandem.certify.report import verdict
     from tandem.compare import comparison
     from tandem.compare import report as comparison_report
+    from tandem.core.patience import company
 
     from rich.console import Console
     from rich.progress import Progress
@@ -38,7 +39,10 @@ def compare(
     console, stderr = Console(highlight=False, markup=False, soft_wrap=True), Console(stderr=True)
     folder = output or Path("comparisons", config.stem)
     pythons = interpreters(python_paddle, python_tensorflow)
-    with Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
+    with (
+        Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as progress,
+        company(stderr.print, lambda: "still certifying"),
+    ):
         bar = progress.add_task("Certifying", total=STEPS + DRAWN_STEPS)
         found = comparison.begin(
             config, override or (), folder, seeds, pythons, lambda done: progress.update(bar, completed=done)

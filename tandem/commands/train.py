@@ -6,8 +6,9 @@ import tempfile
 from pathlib import Path
 from typing import Annotated
 
-from tandem.commands.cli import Framework, OwnNetwork, make_app, run, with_network
+from tandem.commands.cli import Framework, OwnNetwork, Voice, make_app, run, with_network
 from tandem.core.errors import UserError
+from tandem.core.patience import company
 
 import typer
 
@@ -101,11 +102,11 @@ def train_from(framework, config, overrides, resume, run_dir, script=None):
         UserError: for any bad input.
     """
     from tandem.config.load import check_config, find_config, load_config
-    from tandem.training import checkpoint, trust
+    from tandem.training import checkpoint, run_folder, trust
 
     from rich.console import Console
 
-    console = Console(soft_wrap=True, markup=False, highlight=False)
+    console = Console(file=Voice(), soft_wrap=True, markup=False, highlight=False)
     if not (config or resume):
         raise UserError("CONFIG: missing; name a YAML file or a shipped config such as quickstart, or --resume a run")
     config = find_config(config) if config else None
@@ -114,6 +115,8 @@ def train_from(framework, config, overrides, resume, run_dir, script=None):
         settings = load_config(config, overrides)
         run_dir = run_dir or _new_folder(f"{config.stem}-{framework}")
     else:
+        if resume.is_dir():
+            run_folder.check(resume)
         resumed = checkpoint.find(resume, lambda line: console.print(f"warning: {line}"))
         path, arrays, metadata = resumed
         run_dir = run_dir or (resume if resume.is_dir() else _new_folder(f"{resume.stem}-{framework}"))
@@ -124,7 +127,7 @@ def train_from(framework, config, overrides, resume, run_dir, script=None):
             trust.check_data(path, metadata, overrides)
     _check_script(script, settings.network, framework, config or resume)
     goes_on = resume is not None and run_dir.resolve() == resume.resolve()
-    if not goes_on and run_dir.is_dir() and any(run_dir.iterdir()):
+    if not goes_on and run_dir.is_dir() and not run_folder.holds_no_more_than_a_beginning(run_dir):
         raise UserError(f"{run_dir}: holds something already; --resume it if it is a run, or choose another --run-dir")
 
     with _claimed(run_dir):
@@ -137,9 +140,10 @@ def train_from(framework, config, overrides, resume, run_dir, script=None):
             if metadata["epoch"] >= settings.epochs and settings == trust.settings_of(path, arrays, metadata, kept):
                 return  # but where other settings have changed, the network tells whether they fit
         console.print(_awaited(settings, framework))
-        from tandem.training.loop import Run
+        with company(console.print, lambda: "still loading"):
+            from tandem.training.loop import Run
 
-        training = Run(settings, framework, run_dir, resumed, console)
+            training = Run(settings, framework, run_dir, resumed, console)
         finished = training.train()
     console.print(f"Done: {run_dir}" if finished else f"Stopped; go on with --resume {shlex.quote(str(run_dir))}")
     if not finished:

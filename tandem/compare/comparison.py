@@ -26,21 +26,27 @@ from tandem.core import files
 from tandem.core.errors import UserError
 from tandem.core.machine import machine
 from tandem.core.paths import child_environment
+from tandem.core.processes import STOPPING, ends_with_this
 from tandem.frameworks.base import FRAMEWORKS
 from tandem.frameworks.layer_table import totals
 from tandem.frameworks.workers import Workers
-from tandem.training import checkpoint
 from tandem.training.recorder import TESTED, read_metrics
 from tandem.use import summary
 
 import numpy as np
-from scipy.stats import ttest_ind
+from scipy.stats import ttest_1samp, ttest_ind
 
 CONFIDENCE = 0.95
 """Of the intervals on which verdicts rest."""
 
-STOPPING = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
-"""Ctrl-C, kill, and a terminal that is closed (which Windows does not have)."""
+SEEDS = 3
+"""The fewest for a verdict. The interval of two differences is 12.7 standard errors to either side, of a spread that is
+as large as two numbers happen to be unlike."""
+
+WHY_PAIRED = (
+    "The intervals of the differences by seed decide: of one seed, both frameworks get the same batches and initial "
+    "weights, and what these do to both cancels out. Welch's, beside them, take all runs as unrelated"
+)
 
 
 class Stopped(Exception):
@@ -206,52 +212,68 @@ def mean_and_std(values):
 
 
 def verdicts(comparison):
-    """What may be said, as lines of text: Welch's t interval of the difference of the means, or why there is none."""
+    """What may be said, as lines of text: by the intervals of the paired differences, or why there is none."""
     if not comparison.runs:
         return ["Not compared: the certificate does not find them to be the same"]
     lines = []
     if not comparison.certificate.passed:
         lines.append("These are two different networks: what follows says nothing about the frameworks")
-    if len(comparison.seeds) < 2:
-        return [*lines, "No verdict: from one seed nobody can tell how far apart two are; --seeds 3 can"]
+    if len(comparison.seeds) < SEEDS:
+        few = "one seed nobody" if len(comparison.seeds) == 1 else f"{len(comparison.seeds)} seeds hardly anybody"
+        return [*lines, f"No verdict: from {few} can tell how far apart two are; --seeds {SEEDS} can"]
     seeds = f"with {len(comparison.seeds)} seeds"
     paddle, tensorflow = comparison.values("test").values()
-    interval = difference(tensorflow, paddle)
+    interval = paired(tensorflow, paddle)
     if interval is None:
         lines.append("Test accuracy: no verdict, for the seeds show no spread; another test set, or more seeds")
     else:
         low, high = interval
-        points = f"TensorFlow - Paddle: {100 * low:+.2f} to {100 * high:+.2f} points"
+        points = f"TensorFlow - Paddle: {_points(interval)} points; Welch's {_points(welch(tensorflow, paddle))}"
         ahead = "TensorFlow is ahead" if low > 0 else "Paddle is ahead" if high < 0 else f"not to be told apart {seeds}"
         lines.append(f"Test accuracy: {ahead} ({points})")
     timed = f"Training until it tests at {comparison.target:.0%}"
     for key, what in (("epoch_seconds", "Training an epoch"), ("seconds_to_target", timed), ("peak_memory", "Memory")):
         logarithms = [np.log(values) for values in comparison.values(key).values() if None not in values]
-        interval = difference(*logarithms) if len(logarithms) == 2 else None
+        interval = paired(*logarithms) if len(logarithms) == 2 else None
         if interval is not None:
             middle = logarithms[0].mean() - logarithms[1].mean()
-            lines.append(f"{what}: {_ratio(*np.exp([*interval, middle]), seeds)}")
-    return lines
+            lines.append(f"{what}: {_ratio(*np.exp([*interval, middle]), np.exp(welch(*logarithms)), seeds)}")
+    return [*lines, WHY_PAIRED]
 
 
-def _ratio(low, high, middle, seeds):
-    """In words, how many times what TensorFlow takes Paddle takes: the middle, and the bounds of its interval."""
+def _points(interval):
+    """An interval of accuracies in percentage points."""
+    return f"{100 * interval[0]:+.2f} to {100 * interval[1]:+.2f}"
+
+
+def _ratio(low, high, middle, other, seeds):
+    """In words, how many times what TensorFlow takes Paddle takes: the middle, its interval, and Welch's, `other`."""
     if high < 1:
-        return f"TensorFlow takes {1 / middle:.2f} times what Paddle takes ({1 / high:.2f} to {1 / low:.2f})"
+        welchs = f"Welch's {1 / other[1]:.2f} to {1 / other[0]:.2f}"
+        return f"TensorFlow takes {1 / middle:.2f} times what Paddle takes ({1 / high:.2f} to {1 / low:.2f}; {welchs})"
+    welchs = f"Welch's {other[0]:.2f} to {other[1]:.2f}"
     if low > 1:
-        return f"Paddle takes {middle:.2f} times what TensorFlow takes ({low:.2f} to {high:.2f})"
+        return f"Paddle takes {middle:.2f} times what TensorFlow takes ({low:.2f} to {high:.2f}; {welchs})"
     if high / low > 10:
-        return f"not to be told apart {seeds}: runs of one framework differ too much among themselves"
-    return f"not to be told apart {seeds} (Paddle / TensorFlow: {low:.2f} to {high:.2f})"
+        return f"not to be told apart {seeds}: the seeds differ too much among themselves"
+    return f"not to be told apart {seeds} (Paddle / TensorFlow: {low:.2f} to {high:.2f}; {welchs})"
 
 
-def difference(first, second):
-    """Bounds of the `CONFIDENCE` interval of mean(first) - mean(second), by Welch's t-test, of two values or more.
+def paired(first, second):
+    """Bounds of the `CONFIDENCE` interval of the mean of first - second, by Student's t of the differences.
 
-    None where neither has a spread: then there is nothing to measure a difference by.
+    The two are of the same seeds in the same order, two or more. None where the differences have no spread: then there
+    is nothing to measure their mean by.
     """
-    if np.ptp(first) == np.ptp(second) == 0:
+    differences = np.subtract(first, second)
+    if np.ptp(differences) < 1e-12:
         return None
+    interval = ttest_1samp(differences, 0).confidence_interval(CONFIDENCE)
+    return float(interval.low), float(interval.high)
+
+
+def welch(first, second):
+    """Bounds of the `CONFIDENCE` interval of mean(first) - mean(second), by Welch's t-test, of two values or more."""
     interval = ttest_ind(first, second, equal_var=False).confidence_interval(CONFIDENCE)
     return float(interval.low), float(interval.high)
 
@@ -263,7 +285,9 @@ def _check_folder(folder, settings):
     if path.exists() and not (folder / "metrics.jsonl").exists():  # which would be a run's
         if load_config(path) != settings:
             raise UserError(f"{folder}: holds a comparison with other settings; choose another --output")
-    elif folder.is_dir() and any(file.name != "certificate" for file in folder.iterdir()):
+    elif folder.is_dir() and any(
+        file.name != "certificate" and not file.name.startswith(files.UNFINISHED) for file in folder.iterdir()
+    ):
         raise UserError(f"{folder}: holds something else; choose another --output")
 
 
@@ -283,15 +307,17 @@ def _train(folder, settings, framework, seed, python, say):
     if done and done[-1] == settings.epochs:
         return
     command = [python, *_command(framework, folder / "config.yaml", seed)]
-    if checkpoint.newest_first(run / "checkpoints"):
+    if any((run / "checkpoints").glob("*.safetensors")):
         where = ["--resume", str(run)]
     else:
         shutil.rmtree(run, ignore_errors=True)  # it was killed before its first checkpoint
         where = ["--run-dir", str(run)]
     say(f"Training {framework}, seed {seed}")
-    # A session of its own: Ctrl-C reaches it once, from here.
+    # A session of its own: Ctrl-C reaches it once, from here. Killed with -9, this cannot stop it, but the kernel does.
     try:
-        process = subprocess.Popen([*command, *where], start_new_session=True, env=child_environment())
+        process = subprocess.Popen(
+            [*command, *where], start_new_session=True, env=child_environment(), preexec_fn=ends_with_this()
+        )
     except OSError as error:
         raise UserError(f"--python-{framework} {python}: {error.strerror}; name a Python") from error
     with _signals_to(process) as stopped:

@@ -15,6 +15,8 @@ from tandem.config import schedules
 from tandem.config.load import check_config, save_config
 from tandem.core.errors import UserError
 from tandem.core.initial_weights import initialise
+from tandem.core.patience import company
+from tandem.core.processes import STOPPING
 from tandem.data.batches import digest, evaluation_batches, prefetch, steps_per_epoch, training_batches
 from tandem.data.images import fill_color, load_dataset, normalization
 from tandem.frameworks.base import load_engine
@@ -37,8 +39,8 @@ SAME_ON_RESUME = (
 )
 """Settings that decide which images a run trains on, and when; and what its averages are of."""
 
-SILENCE = 10.0
-"""After so many seconds without a line a log says where the run is. On a terminal the progress bar does."""
+SILENCE = 8.0
+"""After so many seconds without a line a log says how the next step went. On a terminal the progress bar does."""
 
 LOWER = "lower optimizer.learning_rate or add schedule.warmup_epochs. Earlier checkpoints are as they were"
 
@@ -64,11 +66,11 @@ class Run:
         self.console = console or Console(soft_wrap=True, markup=False, highlight=False)
         check_free(self.folder)
         self.data = load_dataset(settings.data, settings.seed)
+        for note in self.data.notes:
+            self.console.print(f"warning: {note}")
         for name in self.data.class_names:
             if not name.isprintable():  # no checkpoint may hold it: see core/metadata.py
                 raise UserError(f"data: the class {name!r} has control characters in its name; rename its folder")
-        for note in self.data.notes:
-            self.console.print(f"warning: {note}")
         self.mean, self.std = normalization(self.data.train.images, settings.data.normalization)
         self.steps_per_epoch = steps_per_epoch(len(self.data.train.labels), settings.batch_size)
         if not self.steps_per_epoch:
@@ -118,7 +120,7 @@ class Run:
             TimeRemainingColumn(),
         )
         progress = Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
-        with progress, _stop_request() as stop, contextlib.closing(self.recorder):
+        with progress, _stop_request() as stop, contextlib.closing(self.recorder), self._company():
             total = settings.epochs * self.steps_per_epoch
             if self.step < total:
                 self._introduce()
@@ -265,6 +267,16 @@ class Run:
         self._say("  ".join(parts))
         self._say("Waiting for the first step, which takes longer than the others ...")
 
+    def _company(self):
+        """A context in which a log has a line even while a single step takes long."""
+        if self.console.is_terminal:
+            return contextlib.nullcontext()
+
+        def where():
+            return f"{self._position()}  step {_of(self.batch, self.steps_per_epoch)} is done, and the work goes on"
+
+        return company(self.console.print, where, lambda: self.said)
+
     def _position(self):
         return f"epoch {_of(self.epoch + 1, self.settings.epochs)}"
 
@@ -331,6 +343,7 @@ class Run:
         return _averages(np.append(sums, len(split.labels)))
 
     def _save(self, metrics=None, best=False):
+        self.recorder.check_folder()
         folder = self.folder / "checkpoints"
         arrays = self.engine.state()
         broken = [name for name, array in arrays.items() if not np.isfinite(array).all()]
@@ -422,9 +435,9 @@ class _Stop:
 
 @contextlib.contextmanager
 def _stop_request():
-    """In it, the first Ctrl-C or SIGTERM only asks to stop, so that no step is cut in two; the second one kills."""
+    """In it, the first of `STOPPING` signals only asks to stop, so that no step is cut in two; the second one kills."""
     stop = _Stop()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in STOPPING}
 
     def restore():
         for number, handler in before.items():

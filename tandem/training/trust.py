@@ -85,7 +85,7 @@ def settings_of(path, arrays, metadata, overrides=()):
     if "network.file" in named and not own and isinstance(network, dict):
         raise UserError(f"--network: {path} is of the network {network.get('name')}; leave it out")
     if own and not named:
-        values.setdefault("network", {})["file"] = _file_of(path, known)
+        values["network"] = {**network, "file": _file_of(path, known)}
     settings = check_config(values, str(path), overrides)
     if not own:
         _check_size(path, arrays, settings.network, len(metadata["class_names"]))

@@ -18,7 +18,7 @@ from tandem.data.batches import Batch
 from tandem.data.images import FORMATS, Passed, find_images, load_dataset, read_image
 from tandem.frameworks import environment
 from tandem.frameworks.base import FRAMEWORKS, load_engine
-from tandem.training import checkpoint, trust
+from tandem.training import checkpoint, run_folder, trust
 
 import numpy as np
 from pydantic import ConfigDict, Field, Json, ValidationError
@@ -91,8 +91,8 @@ class Classifier(Predictor):
 
     def __init__(self, source, framework=None, overrides=(), ema=False, warn=print):
         source = Path(source)
-        if source.is_dir() and not checkpoint.newest_first(source / "checkpoints"):
-            raise UserError(f"{source}: not a run folder with a checkpoint; name one, or a checkpoint")
+        if source.is_dir():
+            run_folder.check(source)
         self._warn = warn
         self.path, arrays, self.metadata = checkpoint.find(source, warn)
         self.name = _name(source)

@@ -12,10 +12,13 @@ import types
 from collections import namedtuple
 
 import data_utils
+from tandem.commands.cli import Voice
 from tandem.config import schedules
 from tandem.config.load import check_config, load_config
+from tandem.core import patience
 from tandem.core.errors import UserError
 from tandem.core.initial_weights import dirac, whitened
+from tandem.core.processes import STOPPING
 from tandem.data.images import Dataset
 from tandem.training import checkpoint, recorder
 from tandem.training import loop as training
@@ -250,15 +253,58 @@ def test_every_step_has_its_number_and_its_learning_rate(tmp_path, schedule):
     assert first.engine.asked + second.engine.asked == expected
 
 
-def test_a_signal_stops_between_steps_and_the_run_goes_on(tmp_path):
-    before = signal.getsignal(signal.SIGINT)  # ignored, where the tests themselves run in a shell's background
-    Engine.after_step = staticmethod(lambda step: os.kill(os.getpid(), signal.SIGINT) if step == 7 else None)
+@pytest.mark.parametrize("number", STOPPING)
+def test_a_signal_stops_between_steps_and_the_run_goes_on(tmp_path, number):
+    before = signal.getsignal(number)  # ignored, where the tests themselves run in a shell's background
+    Engine.after_step = staticmethod(lambda step: os.kill(os.getpid(), number) if step == 7 else None)
     run, finished = train(tmp_path, checkpoints={"keep": 2, "every_minutes": 1000})
     assert not finished and (run.epoch, run.batch) == (1, 2)
     Engine.after_step = staticmethod(lambda step: None)
     run, finished = train(tmp_path, resume=True)
     assert finished and run.epoch == 3
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(number) is before
+
+
+def test_a_stdout_that_is_closed_stops_the_run_like_a_signal(tmp_path, monkeypatch):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as closed:
+        monkeypatch.setattr(sys, "stdout", closed)
+        console = Console(file=Voice(), soft_wrap=True)
+        run = Run(settings_of(log_period=1), "numpy", tmp_path, None, console)
+        assert run.train() is False
+        console.print("nobody reads this")
+    assert checkpoint.newest(tmp_path / "checkpoints", print)[2]["step"] == run.step <= 2
+
+
+def test_a_run_is_resumed_from_its_best_if_that_is_all_there_is(tmp_path):
+    run, _ = train(tmp_path, epochs=1)
+    for path in checkpoint.newest_first(tmp_path / "checkpoints"):
+        path.unlink()
+    run, finished = train(tmp_path, resume=True)
+    assert finished and run.epoch == 3
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_run_folder_that_is_removed_stops_the_run(tmp_path, again):
+    def remove(step):
+        if step == 7:
+            os.rename(tmp_path / "run", tmp_path / "gone")
+            if again:
+                (tmp_path / "run").mkdir()
+
+    Engine.after_step = staticmethod(remove)
+    with pytest.raises(UserError, match="run: was removed while the run wrote into it; begin the run again"):
+        train(tmp_path / "run")
+    assert not again or not list((tmp_path / "run").iterdir())
+    assert again or not (tmp_path / "run").exists()
+
+
+def test_a_step_that_takes_long_is_spoken_of(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(patience, "SILENCE", 0.1)
+    Engine.after_step = staticmethod(lambda step: time.sleep(0.2) if step == 7 else None)
+    train(tmp_path, log_period=100, checkpoints={})
+    assert "... epoch 2/3  step 1/5 is done, and the work goes on (0 s)" in capsys.readouterr().out
 
 
 def test_records_and_files_of_a_run(tmp_path):
