@@ -32,6 +32,10 @@ def certify(
     batch_size: Annotated[int, typer.Option(min=2, help="Images in a step.")] = 5,
     device: Annotated[str | None, typer.Option(help="auto, cpu, gpu or gpu:N; short for -o device=...")] = None,
     precision: Annotated[Precision, typer.Option(help="Precision of the comparison.")] = "float64",
+    count: Annotated[
+        int,
+        typer.Option("--workers", min=1, help="Also compare so many workers with one process, in each framework."),
+    ] = 1,
     output: Annotated[
         Path | None, typer.Option(help="Where to write the certificate. Default: certificates/NETWORK.")
     ] = None,
@@ -39,7 +43,7 @@ def certify(
     python_tensorflow: PythonTensorFlow = None,
 ):
     """Verify that a network computes the same in both frameworks; exit code 1 if it does not."""
-    from tandem.certify import report
+    from tandem.certify import replicas, report
     from tandem.certify.certificate import DRAWN_STEPS, STEPS, WORKER, certify, subject
     from tandem.frameworks.workers import Workers
 
@@ -68,5 +72,8 @@ def certify(
     console.print(report.to_table(certificate))
     for line in [*report.verdict(certificate), f"Certificate: {folder / 'certificate.html'}"]:
         console.print(line)
-    if not certificate.passed:
+    shared = replicas.certify_workers(settings, count, state, interpreters(python_paddle, python_tensorflow))
+    for line in replicas.to_lines(shared):
+        console.print(line)
+    if not (certificate.passed and all(result["passed"] for result in shared.values())):
         raise typer.Exit(1)

@@ -17,6 +17,7 @@ from tandem.config.load import check_config, load_config
 from tandem.core.errors import UserError
 from tandem.core.initial_weights import dirac, whitened
 from tandem.data.images import Dataset
+from tandem.frameworks.base import ALONE
 from tandem.training import checkpoint, recorder
 from tandem.training import loop as training
 from tandem.training.loop import Run
@@ -38,7 +39,7 @@ class Engine:
     record = {"version": "0", "device": "cpu"}  # noqa: RUF012
     after_step = staticmethod(lambda step: None)
 
-    def __init__(self, config, num_classes, mean, std):
+    def __init__(self, config, num_classes, mean, std, replicas):
         self.mean, self.std, self.momentum = mean, std, config.optimizer.momentum
         self.arrays = {"fc.weight": np.zeros((3 * 8 * 8, num_classes))}
         self.arrays["velocity/fc.weight"] = np.zeros_like(self.arrays["fc.weight"])
@@ -91,6 +92,10 @@ class Engine:
         self.arrays = dict(arrays)
 
 
+def engine_module(replicas):
+    return types.SimpleNamespace(Engine=Engine, join=lambda config: replicas)
+
+
 @pytest.fixture(autouse=True)
 def fakes(monkeypatch):
     rng = np.random.default_rng(0)
@@ -101,7 +106,7 @@ def fakes(monkeypatch):
         return data_utils.Split(images.astype(np.uint8), labels)
 
     dataset = Dataset(split(70), None, split(30), ("a", "b", "c"))
-    monkeypatch.setitem(sys.modules, "tandem.frameworks.numpy.engine", types.SimpleNamespace(Engine=Engine))
+    monkeypatch.setitem(sys.modules, "tandem.frameworks.numpy.engine", engine_module(ALONE))
     monkeypatch.setattr(training, "load_dataset", lambda data, seed: dataset)
     monkeypatch.setattr(Engine, "after_step", staticmethod(lambda step: None))
     monkeypatch.setattr(training.Recorder, "draw", lambda self: None)
