@@ -146,6 +146,16 @@ class Engine(Protocol):
         """
 
 
+def not_joined(rank, error):
+    """The `UserError` for a worker that cannot join its job: with the first line of the framework's `error` that says
+    something."""
+    said = next((line.strip() for line in str(error).splitlines() if line.strip(" -")), type(error).__name__)
+    return UserError(
+        f"worker {rank}: cannot join the others ({said}); check that their addresses are right and their ports free, "
+        "and that all were started"
+    )
+
+
 def check_equal(replicas, facts):
     """Check that all processes of a job have the same `facts`: what each is of, in words, to its SHA-256.
 

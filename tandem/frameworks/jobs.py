@@ -23,6 +23,9 @@ from tandem.core.paths import child_environment
 SILENT = 40.0
 """After so many seconds without a sign of life from a process its job is ended."""
 
+MISSED = 5.0
+"""Where others have failed, a process without a sign of life for so many seconds is the reason."""
+
 SETTLING = 4.0
 """Once one has failed, so many seconds go by before it is told which was the first: others fail because of it."""
 
@@ -141,7 +144,7 @@ class Job:
             if codes[rank] == 2:
                 raise UserError(self._said(rank).removeprefix("error: "))
         seconds = {rank: now - self.heard[rank] for rank, code in enumerate(codes) if code is None}
-        silent = [rank for rank in seconds if seconds[rank] > 2 * SETTLING]
+        silent = [rank for rank in seconds if seconds[rank] > MISSED]
         if silent:
             rank, what = silent[0], f"has not answered for {seconds[silent[0]]:.0f} seconds"
         elif self.failed:

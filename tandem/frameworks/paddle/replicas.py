@@ -18,14 +18,19 @@ class Replicas(base.Replicas):
 
     Args:
         device: "cpu" or "gpu".
+
+    Raises:
+        UserError: an address or a port is wrong, or another process did not come.
     """
 
     def __init__(self, device):
         if device == "cpu":
             os.environ["PADDLE_DISTRI_BACKEND"] = "gloo"  # also where this Paddle could do GPUs
-        paddle.distributed.init_parallel_env()
-        self.rank = paddle.distributed.get_rank()
-        self.count = paddle.distributed.get_world_size()
+        self.rank, self.count = environment.place_in_job("paddle")
+        try:
+            paddle.distributed.init_parallel_env()
+        except Exception as error:  # Paddle raises many kinds
+            raise base.not_joined(self.rank, error) from error
 
     def sum(self, tensors):
         """The sums of `tensors` over all processes: one all-reduce of one buffer."""

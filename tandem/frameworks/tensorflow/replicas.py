@@ -18,6 +18,9 @@ class Replicas(base.Replicas):
 
     Args:
         device: "cpu" or "gpu".
+
+    Raises:
+        UserError: an address or a port is wrong, or another process did not come.
     """
 
     def __init__(self, device):
@@ -25,9 +28,11 @@ class Replicas(base.Replicas):
         options = tf.distribute.experimental.CommunicationOptions(
             implementation=communication.NCCL if device == "gpu" else communication.RING
         )
-        self.strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
-        self.rank = self.strategy.cluster_resolver.task_id
-        self.count = self.strategy.num_replicas_in_sync
+        self.rank, self.count = environment.place_in_job("tensorflow")
+        try:
+            self.strategy = tf.distribute.MultiWorkerMirroredStrategy(communication_options=options)
+        except Exception as error:  # TensorFlow raises many kinds
+            raise base.not_joined(self.rank, error) from error
         self._sum_compiled = tf.function(self._sum)
 
     def sum(self, tensors):
