@@ -67,8 +67,8 @@ class Run:
         self.framework = framework
         self.folder = Path(folder)
         self.console = console or Console(soft_wrap=True, markup=False, highlight=False)
-        leads = place_in_job(framework)[0] == 0
-        if leads:
+        rank, _ = place_in_job(framework)
+        if rank == 0:
             check_free(self.folder)
         self.data = load_dataset(settings.data, settings.seed)
         self.mean, self.std = normalization(self.data.train.images, settings.data.normalization)
@@ -97,7 +97,7 @@ class Run:
             self._resume(*resumed)
         if self.replicas.count > 1:
             check_equal(self.replicas, self._facts())
-        if not leads:
+        if rank > 0:
             self.recorder = NoRecorder()
             return
         try:
@@ -348,7 +348,7 @@ class Run:
         broken = [name for name, array in arrays.items() if not np.isfinite(array).all()]
         if broken:
             raise UserError(f"training: {broken[0]} is not finite by step {self.step}; {LOWER}")
-        if self.replicas.rank != 0:
+        if self.replicas.rank > 0:
             return
         arrays |= {"preprocessing/mean": self.mean, "preprocessing/std": self.std}
         metadata = {
