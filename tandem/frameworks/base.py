@@ -1,6 +1,6 @@
 """The contract of a framework's engine, and the registry of frameworks.
 
-A framework is a line in `TITLES` and a folder here with `layers`, `kernels`, `engine` and `stock`.
+A framework is a line in `TITLES` and a folder here with `layers`, `kernels`, `replicas`, `engine` and `stock`.
 """
 
 import importlib

@@ -1,10 +1,13 @@
 """Several workers compute the same as one process: dropout, batch norm, mixup, unequal slices and empty ones."""
 
+import types
+
 from tandem.certify import replicas
 from tandem.config.load import check_config
 from tandem.frameworks.base import FRAMEWORKS
 from tandem.traps import probes
 
+import numpy as np
 import pytest
 
 VALUES = {
@@ -56,3 +59,36 @@ def test_the_verdict_is_a_line_for_each_framework(found):
 
 def test_one_worker_has_nothing_to_compare():
     assert replicas.certify_workers(None, 1) == {}
+
+
+class Counted:
+    """An engine that adds `amount` to its weights at each step."""
+
+    def __init__(self, amount):
+        self.arrays, self.amount = {"fc.bias": np.zeros(2), "velocity/fc.bias": np.ones(2)}, amount
+
+    def state(self):
+        return dict(self.arrays)
+
+    def load_state(self, arrays, origin):
+        self.arrays = dict(arrays)
+
+    def train_step(self, batch, learning_rate, step):
+        self.arrays["fc.bias"] = self.arrays["fc.bias"] + self.amount
+        sums = np.array([1.0, 2.0, 3.0])
+        return types.SimpleNamespace(numpy=lambda: sums)
+
+
+@pytest.mark.parametrize(("amount", "error"), [(1.0, 0.0), (1.5, 0.5), (np.nan, None)])
+def test_what_workers_compute_otherwise_is_found(amount, error):
+    comparison = replicas._Comparison(Counted(amount), Counted(1.0))
+    for step in range(2):
+        comparison.take(step, "training", "train_step", None, 0.1, step)
+        if not np.isfinite(amount):
+            break
+    assert comparison.phases["training: velocities"]["error"] == 0
+    found = comparison.phases["training: parameters"]
+    assert found == {"error": error, "name": "fc.bias", "step": 0}
+    assert comparison.phases["training: loss and hits"]["error"] == 0
+    # They go on from what the workers computed.
+    assert np.array_equal(comparison.state["fc.bias"], np.full(2, amount * (step + 1)), equal_nan=True)
