@@ -17,6 +17,7 @@ from tandem.commands import (
     evaluate,
     export,
     features,
+    init,
     results,
     summary,
     train,
@@ -29,6 +30,7 @@ import typer
 COMMANDS = (
     train.train,
     certify.certify,
+    init.init,
     compare.compare,
     curves.curves,
     benchmark.benchmark,

@@ -16,20 +16,23 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import data_utils
+from tandem.certify.pairing import Pairing, pair
+from tandem.certify.replay import judged
 from tandem.certify.sameness import STATE_KINDS, Difference, compare, of_kind
 from tandem.config import networks
-from tandem.config.load import check_config, load_config, overridden
+from tandem.config.load import check_config, load_config
 from tandem.core import files
 from tandem.core.errors import UserError
 from tandem.core.initial_weights import WHITENING_IMAGES
 from tandem.core.machine import available_memory
 from tandem.core.paths import CONFIGS, ROOT
 from tandem.core.random import random_bits
+from tandem.core.views import viewed_like
 from tandem.data.batches import Batch, training_batches
 from tandem.data.images import Dataset, fill_color, load_dataset, normalization
 from tandem.frameworks.base import FRAMEWORKS
 from tandem.frameworks.workers import WorkerStopped
-from tandem.training import checkpoint
+from tandem.training import checkpoint, trust
 
 import numpy as np
 
@@ -44,6 +47,9 @@ activation across a ReLU's kink, its whole contribution to the gradient appears 
 weights changed by 1e-7 to 1e-6 of their size, as float32 does, change some gradient of `configs/se_resnext_best.yaml`
 by 0.01 to 0.11."""
 
+UP_TO_CONSTANTS = {"forward": 1e-4, "backward": 1e-2}
+"""The largest error that passes of whole networks whose layers differ, each by itself, by float32 constants only."""
+
 BACKWARD = ("output gradients", "gradients", "velocities", "parameters", "EMA")
 """The phases, or the ends of their names, that depend on gradients."""
 
@@ -53,7 +59,7 @@ SUMS = ("loss", "hits", "hits in the top 5")
 WORKER = "tandem.certify.worker"
 """The module that a framework's process runs: see `Workers`."""
 
-STEPS, FEWEST_STEPS, SECONDS = 8, 3, 25.0
+STEPS, FEWEST_STEPS, SECONDS = 8, 3, 15.0
 """Training steps from the initial state, by default; a large network takes fewer, once so many seconds are over."""
 
 DRAWN_STEPS = 2
@@ -65,7 +71,7 @@ BATCH_SIZE = 5
 EVALUATED = 11
 """Images that are evaluated: enough for each rank of the right one among ten classes."""
 
-LARGE_SECONDS = 15.0
+LARGE_SECONDS = 8.0
 """How long the step of the configured batch size may take; else it takes fewer images."""
 
 OUTPUT_COPIES = 8
@@ -81,8 +87,8 @@ here drift no further than the nudged run."""
 LATE = 2**20
 """The numbers of the drawn steps begin so late, which decide the dropout masks: a small integer type would show."""
 
-LEARNING_RATES = (1.0, 0.5, 0.8, 0.25, 0.6)
-"""The configured learning rate is multiplied by these in turn: some mistakes show only when it changes."""
+LEARNING_RATES = (1.0, 0.5, 1e-3, 0.25, 0.6)
+"""The configured learning rate is multiplied by these in turn: some mistakes show only when it changes or is small."""
 
 
 @dataclasses.dataclass
@@ -109,6 +115,8 @@ class Certificate:
             worst `error`, `name`, `tolerance`, and whether it `passed`.
         unsupported: by framework, why it has no training path in the configured precision.
         notes: what else to know, in words.
+        pairing: of your own network, which layers and arrays are the same: see tandem/certify/pairing.py; else None.
+        apart: of your own network, the layers that differ by themselves: see `Apart` in tandem/certify/replay.py.
         free_run: for each step, the error between two free runs: of the `frameworks`, and of Paddle against itself
             after all weights were `nudged` by one unit in the last place.
         step_seconds: how long the last step took on the slower training path.
@@ -131,6 +139,8 @@ class Certificate:
     trained: dict = dataclasses.field(default_factory=dict)
     unsupported: dict = dataclasses.field(default_factory=dict)
     notes: list = dataclasses.field(default_factory=list)
+    pairing: Pairing | None = None
+    apart: list = dataclasses.field(default_factory=list)
     free_run: list = dataclasses.field(default_factory=list)
     step_seconds: float = 0.0
     seconds: float = 0.0
@@ -143,13 +153,23 @@ class Certificate:
     @property
     def passed(self):
         """Whether the two agree, and the training path of each agrees with its certified one."""
-        return self.first is None and all(phase["passed"] for path in self.trained.values() for phase in path.values())
+        trained = all(phase["passed"] for path in self.trained.values() for phase in path.values())
+        return self.first is None and trained and self.verdict != "different"
+
+    @property
+    def verdict(self):
+        """The two networks are "identical", "same up to float32 constants", or "different"."""
+        if self.first is not None or not all(entry.constant for entry in self.apart):
+            return "different"
+        return "same up to float32 constants" if self.apart else "identical"
 
     def judge(self, step, phase, differences):
         """Enter the `differences` (see sameness.py) of one phase of a step. Without any, the phase is left out."""
         if not differences:
             return
-        tolerance = self.tolerances["backward" if phase.endswith(BACKWARD) else "forward"]
+        own = " trains: " in phase or " evaluates: " in phase  # a framework against itself
+        tolerances = TOLERANCES[self.settings["precision"]] if own else self.tolerances
+        tolerance = tolerances["backward" if phase.endswith(BACKWARD) else "forward"]
         entry = self.phases.setdefault(phase, {"compared": 0, "errors": [], "error": -1.0, "name": "", "step": step})
         entry["compared"] += len(differences)
         worst = max(differences, key=lambda difference: difference.error)
@@ -172,21 +192,23 @@ class Certificate:
         """
         precision = self.settings["precision"]
         for phase, prefix in FORWARD:
-            differences = compare(_part(traces, prefix), phase, precision)
+            differences = compare(self._part(traces, prefix), phase, precision)
             self.judge(step, phase, differences)
             if phase == "layer outputs":
                 self._tabulate("output", differences)
         # In reverse, the order in which gradients are computed.
-        outputs = _part(traces, "output_gradient/")
+        outputs = self._part(traces, "output_gradient/")
         found = without_gradient(outputs, compare(outputs, "output gradients", precision)[::-1])
         self._tabulate("backward", found)
         self.judge(step, "output gradients", [self._at_culprit(difference, traces) for difference in found])
-        gradients = _part(traces, "gradient/")
-        found = without_gradient(gradients, compare(gradients, "gradients", precision)[::-1])
+        gradients, least = self._part(traces, "gradient/"), _terms(traces[FRAMEWORKS[0]])
+        found = without_gradient(gradients, compare(gradients, "gradients", precision, least)[::-1])
         self._tabulate("parameters", found)
         self.judge(step, "gradients", found)
         for kind in STATE_KINDS:
-            self.judge(step, kind, compare(of_kind(states, kind), kind, precision))
+            # A velocity begins as a gradient.
+            terms = least if kind == "velocities" else {}
+            self.judge(step, kind, compare(of_kind(states, kind), kind, precision, terms))
 
     def judge_path(self, step, answers):
         """Enter what each framework's `train_step` left behind, compared with its own trace."""
@@ -198,7 +220,7 @@ class Certificate:
         """Enter `Engine.trace_evaluation` by framework, and how each one's `evaluate` and the like differ from it."""
         for what, prefix in FORWARD:
             phase = f"evaluation: {what}"
-            self.judge(step, phase, compare(_part(traces, prefix), phase, self.settings["precision"]))
+            self.judge(step, phase, compare(self._part(traces, prefix), phase, self.settings["precision"]))
         for framework, different in answers.items():
             for what, differences in different.items():
                 self.judge(step, f"{framework} evaluates: {what}", _read(differences, what))
@@ -206,14 +228,33 @@ class Certificate:
     def judge_free_run(self, step, apart, nudged):
         """Enter how far the frameworks, and Paddle and its nudged self, have drifted apart in a free run."""
         self.free_run.append({"frameworks": _finite(apart), "nudged": _finite(nudged)})
-        if self.first is None and apart > max(self.tolerances["backward"], FREE_DRIFT * nudged):
+        # Not where constants differ: chaos makes any drift of them.
+        drift = max(self.tolerances["backward"], FREE_DRIFT * nudged)
+        if self.first is None and not self.apart and apart > drift:
             what = f"the two are {apart:.1e} apart, Paddle and its nudged self {nudged:.1e}"
             self.first = {"step": step, "phase": "free run", "name": "parameters", "layer": "", "error": _finite(apart)}
             self.first["what"] = what
 
     def to_dict(self):
         """As plain values, for JSON."""
-        return {"passed": self.passed, **dataclasses.asdict(self)}
+        return {"passed": self.passed, "verdict": self.verdict, **dataclasses.asdict(self)}
+
+    def _part(self, traces, prefix):
+        """By framework, what a trace has of `prefix`: of your own network, what is paired, in Paddle's axes."""
+        parts = {}
+        for framework, trace in traces.items():
+            parts[framework] = {name.split("/")[-1]: x for name, x in trace.items() if name.startswith(prefix)}
+        if self.pairing is not None and prefix in ("output/", "output_gradient/", "gradient/"):
+            known = self.pairing.arrays if prefix == "gradient/" else self.shared_layers
+            parts = {
+                framework: {name: x for name, x in part.items() if name.partition("#")[0] in known}
+                for framework, part in parts.items()
+            }
+            ours, theirs = parts.values()
+            for name in ours.keys() & theirs.keys():
+                view = viewed_like(theirs[name], ours[name])
+                theirs[name] = theirs[name] if view is None else view
+        return parts
 
     def _tabulate(self, column, differences):
         """Enter the differences of one step into `table`."""
@@ -248,7 +289,13 @@ class Certificate:
         return self.layers.get(name) or self.layers.get(name.rpartition(".")[0], "")
 
 
-FORWARD = (("images", "images"), ("layer outputs", "output/"), ("logits", "logits"), ("loss", "loss"))
+FORWARD = (
+    ("images", "images"),
+    ("layer outputs", "output/"),
+    ("logits", "logits"),
+    ("loss", "loss"),
+    ("loss and hits", "sums"),
+)
 """The phases of the forward pass, and what their names in a trace begin with."""
 
 
@@ -321,7 +368,7 @@ def subject(network, overrides=(), warn=print):
         return load_config(network, overrides), None
     if network.endswith(".safetensors") or Path(network, "checkpoints").is_dir():
         path, arrays, metadata = checkpoint.find(network, warn)
-        return check_config(overridden(metadata["config"], overrides), str(path)), arrays
+        return trust.settings_of(path, metadata, overrides), arrays
     names = networks.names()
     shipped = CONFIGS / f"{network}.yaml"
     if network not in names and shipped.is_file():
@@ -334,7 +381,7 @@ def subject(network, overrides=(), warn=print):
         kinds = "a config, a checkpoint, a run folder, or a file mynet.py"
         raise UserError(f"{network}: unknown network; use one of {', '.join(names)}; or {kinds}")
     values = {"network": described, "schedule": {"name": "constant"}, "epochs": 1}
-    return check_config(overridden(values, overrides), network), None
+    return check_config(values, network, overrides), None
 
 
 def certify(
@@ -347,6 +394,7 @@ def certify(
     state=None,
     traps=None,
     report=None,
+    names=None,
 ):
     """Certify a network; return a `Certificate`.
 
@@ -360,6 +408,7 @@ def certify(
         state: the weights, velocities and statistics to start from, by name; by default the initial ones.
         traps: by framework, the name of a trap to switch on (tandem/traps/trap.py).
         report: called with how many steps are done; or None.
+        names: of your own network, a map of layers from Paddle's names to TensorFlow's: see `pair` of pairing.py.
 
     Raises:
         UserError: bad data or device, or a network that cannot be built.
@@ -367,7 +416,7 @@ def certify(
     started = time.monotonic()
     values = settings.model_dump(mode="json")
     data = values["data"]
-    available = data["source"] != "cifar10" or data["archive"] or Path(data["directory"], data_utils.FOLDER).is_dir()
+    available = data["source"] != "cifar10" or data["archive"] or not data_utils.missing_files(data["directory"])
     values |= {"precision": precision, "batch_size": batch_size}
     trained_precision, trained_size = settings.precision, settings.batch_size
     settings = check_config(values, str(network))
@@ -390,9 +439,13 @@ def certify(
     files.write_arrays(workers.folder / "preprocessing", {"mean": mean, "std": std})
     files.write_arrays(workers.folder / "images", {"images": dataset.train.images[:WHITENING_IMAGES]})
     try:
-        _start(certificate, workers, values, len(dataset.class_names), state, traps or {})
+        calls = _start(certificate, workers, values, len(dataset.class_names), state, traps or {}, names)
         if certificate.first is None:
             _take_steps(certificate, workers, settings, dataset, trained_precision, steps is None, report)
+        if calls and (certificate.first is not None or certificate.pairing.differs):
+            _replay(certificate, workers, settings, calls)
+            if certificate.first is None:  # all of it is a matter of constants
+                _take_steps(certificate, workers, settings, dataset, trained_precision, steps is None, report)
         if certificate.first is None:
             _take_large_step(certificate, workers, settings, dataset, trained_size)
     except WorkerStopped as stopped:
@@ -403,13 +456,16 @@ def certify(
     return certificate
 
 
-def _start(certificate, workers, values, num_classes, state, traps):
+def _start(certificate, workers, values, num_classes, state, traps, names):
+    """Build both networks. Returns, of your own network, the calls of its layers: see inspection.py; else None."""
     workers.step = None
     if state is not None:
         files.write_arrays(workers.folder / "checkpoint", state)
     arguments = {"settings": values, "num_classes": num_classes, "resumed": state is not None}
     answers = workers.ask("start", by_framework={"trap": traps}, **arguments)
     certificate.records = {framework: answers[framework]["record"] for framework in FRAMEWORKS}
+    if values["network"]["name"] == "own":
+        return _pair(certificate, workers, answers, names)
     for framework in reversed(FRAMEWORKS):
         certificate.layers |= answers[framework]["types"]
     states = workers.read("state")
@@ -419,6 +475,36 @@ def _start(certificate, workers, values, num_classes, state, traps):
         certificate.judge(
             0, "initial state", compare({"checkpoint": kept, "paddle": states["paddle"]}, "initial state")
         )
+    return None
+
+
+def _pair(certificate, workers, answers, names):
+    """Pair the layers of your own networks, and have TensorFlow's take on Paddle's names. Returns their calls."""
+    calls = workers.ask("layers")
+    types, shapes = ({framework: answers[framework][what] for framework in FRAMEWORKS} for what in ("types", "shapes"))
+    pairing = certificate.pairing = pair(calls, names or answers[FRAMEWORKS[0]]["names"])
+    renamed = pairing.renamed(types[FRAMEWORKS[1]], shapes[FRAMEWORKS[1]])
+    # Containers of layers are compared, too, where they have the same name.
+    computing = {framework: {call["name"] for call in calls[framework]} for framework in FRAMEWORKS}
+    both = types["paddle"].keys() - computing["paddle"] & types["tensorflow"].keys() - computing["tensorflow"]
+    certificate.shared_layers = {*pairing.layers, *both}
+    certificate.layers = {renamed[0][name]: kind for name, kind in types[FRAMEWORKS[1]].items()} | types[FRAMEWORKS[0]]
+    paired = {"layers": list(pairing.layers), "arrays": list(pairing.arrays)}
+    workers.ask("pair", by_framework={"names": {FRAMEWORKS[1]: renamed}}, paired=paired)
+    return calls
+
+
+def _replay(certificate, workers, settings, calls):
+    """Find all layers that differ by themselves. Where that is only a matter of constants, forget the difference."""
+    how = {"learning_rate": settings.optimizer.learning_rate, "step": workers.step or 0}
+    workers.ask("load")
+    workers.ask("record", **how)
+    found = workers.ask("replay", step=how["step"])[FRAMEWORKS[1]]
+    certificate.apart = judged(found, calls, certificate.pairing)
+    first = certificate.first
+    if certificate.apart and all(entry.constant for entry in certificate.apart) and "trains" not in first["phase"]:
+        certificate.first, certificate.tolerances = None, UP_TO_CONSTANTS
+        certificate.phases, certificate.table, certificate.free_run = {}, {}, []
 
 
 def _take_steps(certificate, workers, settings, dataset, trained_precision, hurry, report):
@@ -508,15 +594,14 @@ def _evaluate(certificate, workers, dataset, trained_precision):
 
 def _take_large_step(certificate, workers, settings, dataset, size):
     """One step of the configured batch size through both training paths, where memory and time allow."""
-    configured = size = min(size, len(dataset.train.labels))
+    configured = min(size, len(dataset.train.labels))
     outputs = [array for name, array in workers.read("trace")[FRAMEWORKS[0]].items() if name.startswith("output/")]
     per_image = OUTPUT_COPIES * sum(array.nbytes for array in outputs) / EVALUATED
-    size = min(size, int(available_memory() / per_image) if per_image < available_memory() else 0)
-    size = min(size, int(LARGE_SECONDS / certificate.step_seconds * certificate.batch_size))
+    fitting, in_time = available_memory() / per_image, LARGE_SECONDS / certificate.step_seconds * certificate.batch_size
+    size = int(min(configured, fitting, in_time))
     if size < configured:
-        certificate.notes.append(
-            f"The large batch has {size} images: the configured {configured} would take too long here"
-        )
+        why = "take too long" if in_time < fitting else "need too much memory"
+        certificate.notes.append(f"The large batch has {size} images: the configured {configured} would {why} here")
     if size <= certificate.batch_size:
         return
     workers.step += 1
@@ -578,11 +663,17 @@ def _read(differences, phase):
     return [Difference(phase, *difference) for difference in differences]
 
 
-def _part(traces, prefix):
-    return {
-        framework: {name.split("/")[-1]: array for name, array in trace.items() if name.startswith(prefix)}
-        for framework, trace in traces.items()
-    }
+def _terms(trace):
+    """By name of a bias, the sum of its gradient's terms without their signs: what rounding is relative to.
+
+    The true gradient of a bias before batch norm is zero.
+    """
+    terms = {}
+    for name in trace:
+        layer = name.removeprefix("gradient/").removesuffix(".bias")
+        if name == f"gradient/{layer}.bias" and f"output_gradient/{layer}" in trace:
+            terms[f"{layer}.bias"] = float(np.abs(trace[f"output_gradient/{layer}"]).sum())
+    return terms
 
 
 def _error(entry):

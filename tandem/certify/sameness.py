@@ -61,13 +61,14 @@ def of_kind(states, kind):
     }
 
 
-def compare(sides, phase, precision="float64"):
+def compare(sides, phase, precision="float64", least_of=None):
     """A `Difference` for each name that either side has: first in the order of the first side, then of the second.
 
     Args:
         sides: from the name of each of the two sides to its arrays by name. Errors are relative to the first side.
         phase: what these arrays are.
         precision: what they were computed in; decides the floor of an error (see `FLOORS`).
+        least_of: by name, what an error is relative to where that is more.
     """
     (first, expected), (second, actual) = sides.items()
     of_arrays = {id(array): _magnitude(array) for array in {id(x): x for x in expected.values()}.values()}
@@ -87,7 +88,8 @@ def compare(sides, phase, precision="float64"):
         else:
             both = id(actual[name]), id(expected[name])
             if both not in errors:
-                errors[both] = _relative_error(actual[name], expected[name], max(magnitudes[name], least))
+                scale = max(magnitudes[name], least, (least_of or {}).get(name, 0.0))
+                errors[both] = _relative_error(actual[name], expected[name], scale)
             error = errors[both]
             if not np.isfinite(error):
                 error, what = np.inf, "not finite"

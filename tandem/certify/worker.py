@@ -16,6 +16,7 @@ import time
 import traceback
 from pathlib import Path
 
+from tandem.certify import replay
 from tandem.certify.sameness import STATE_KINDS, compare, of_kind
 from tandem.config.load import check_config
 from tandem.core import files
@@ -61,15 +62,21 @@ class Worker:
             self.trap.enter_context(importlib.import_module("tandem.traps").switched_on(trap, self.framework))
         self.settings, self.num_classes = settings, num_classes
         self.checked = check_config(settings, "certificate")
-        self.low = self.free = None
+        self.low = self.free = self.names = None
         self.engine = self._engine(settings["precision"])
         if resumed:
             state = self._read("checkpoint")
             self.engine.load_state({name: state[name] for name in self.engine.shapes if name in state}, "checkpoint")
         else:
             initialise(self.engine, self.checked, self._read("images")["images"], **self._read("preprocessing"))
-        self._write("state", self.engine.state())
-        return {"record": self.engine.record, "types": self.engine.layer_types()}
+        if self.checked.network.name != "own":  # else see `pair`
+            self._write("state", self.engine.state())
+        answer = {"record": self.engine.record, "types": self.engine.layer_types()}
+        if self.checked.network.name == "own":
+            stem = Path(self.checked.network.file).stem
+            answer["names"] = getattr(sys.modules.get(stem), f"{stem}_names", None)
+            answer["shapes"] = {name: shape for name, shape in self.engine.shapes.items() if "/" not in name}
+        return answer
 
     def describe(self, settings, num_classes):
         """The rows of `tandem.frameworks.layer_table.describe` for the network of `settings`."""
@@ -78,9 +85,29 @@ class Worker:
         engine = module.Engine(checked, num_classes, np.zeros((3, 1, 1)), np.ones((3, 1, 1)))
         return describe(engine, checked.data.image_size)
 
+    def layers(self):
+        """What `layer_calls` of the framework's inspection.py says of the network."""
+        inspection = importlib.import_module(f"tandem.frameworks.{self.framework}.inspection")
+        return inspection.layer_calls(self.engine, self.checked.data.image_size)
+
+    def pair(self, names, paired):
+        """Take on the other framework's names.
+
+        Args:
+            names: the arguments of `Engine.rename`; None where it keeps its own.
+            paired: those that both frameworks have, of `layers` and `arrays`.
+        """
+        self.names, self.paired = names, paired
+        if names is not None:
+            self.engine.rename(*names)
+        self._write("state", self._shared(self.engine.state()))
+
     def load(self):
         """Load the state that the first framework wrote; the steps that follow all start from it."""
-        self.begun = {name: np.array(array) for name, array in self._read(f"{FRAMEWORKS[0]}-state").items()}
+        # Of your own network, an array that only one side has keeps its value.
+        own = self.engine.state() if self.checked.network.name == "own" else {}
+        state = {**own, **self._read(f"{FRAMEWORKS[0]}-state")}
+        self.begun = {name: np.array(array) for name, array in state.items()}
         self.engine.load_state(self.begun, "state")
 
     def train(self, learning_rate, step):
@@ -103,8 +130,31 @@ class Worker:
         trace = self.engine.trace(self._batch(), learning_rate, step)
         self.traced = {**self.engine.state(), "sums": trace["sums"]}
         self._write("trace", trace)
-        self._write("state", {name: self.traced[name] for name in self.engine.shapes})
+        self._write("state", self._shared({name: self.traced[name] for name in self.engine.shapes}))
         return self._differ(self.traced, self.trained, self.settings["precision"])
+
+    def record(self, learning_rate, step):
+        """In the first framework: take the same step once more.
+
+        Write as `record` what it computed, with the layers' inputs, and the state after it.
+        """
+        if self.framework != FRAMEWORKS[0]:
+            return
+        self.engine.load_state(self.begun, "state")
+        trace = self.engine.trace(self._batch(), learning_rate, step, inputs=True)
+        self._write("record", {**trace, **{f"state/{name}": x for name, x in self.engine.state().items()}})
+
+    def replay(self, step):
+        """In the second framework: have each paired layer compute by itself, from what the first one's `record` has.
+
+        Returns:
+            What differs then: see tandem/certify/replay.py.
+        """
+        if self.framework == FRAMEWORKS[0]:
+            return None
+        record = self._read(f"{FRAMEWORKS[0]}-record")
+        self.engine.load_state(self.begun, "state")
+        return replay.compared(self.engine, self._batch(), step, record, self.paired)
 
     def train_twice(self, learning_rate, step):
         """Take two steps in a row. Returns what differs where the state is read and loaded in between."""
@@ -116,7 +166,8 @@ class Worker:
     def train_only(self, learning_rate, step):
         """Take a step with `Engine.train_step` that is not traced. Write the state after it as `trained`."""
         self.engine.load_state(self.begun, "state")
-        self._write("trained", self._after(self.engine, self._batch(), learning_rate, step))
+        after = self._after(self.engine, self._batch(), learning_rate, step)
+        self._write("trained", {**self._shared(after), "sums": after["sums"]})
 
     def evaluate_only(self):
         """Evaluate `batch` without a trace. Write the sums and the logits as `evaluated`."""
@@ -250,13 +301,13 @@ class Worker:
             With `nudge`, the error of a second free run whose weights all began one ulp higher; otherwise None.
         """
         batch, parameters = self._batch(), [name for name in self.begun if f"velocity/{name}" in self.begun]
-        if self.free is None:
+        if step == 0:
             self.free = self.trained
             self.nudged = {**self.begun, **{name: np.nextafter(self.begun[name], np.inf) for name in parameters}}
         else:
             self.free = self._step_from(self.free, batch, learning_rate, step)
         weights = {name: self.free[name] for name in parameters}
-        self._write("free", weights)
+        self._write("free", self._shared(weights))
         if not nudge:
             return None
         self.nudged = self._step_from(self.nudged, batch, learning_rate, step)
@@ -290,7 +341,16 @@ class Worker:
 
     def _engine(self, precision):
         settings = check_config({**self.settings, "precision": precision}, "certificate")
-        return self.module.Engine(settings, self.num_classes, **self._read("preprocessing"))
+        engine = self.module.Engine(settings, self.num_classes, **self._read("preprocessing"))
+        if self.names is not None:
+            engine.rename(*self.names)
+        return engine
+
+    def _shared(self, state):
+        """What both frameworks have of a `state`."""
+        if self.checked.network.name != "own":
+            return state
+        return {name: array for name, array in state.items() if name.rpartition("/")[2] in self.paired["arrays"]}
 
     def _batch(self):
         return Batch(**self._read("batch"))

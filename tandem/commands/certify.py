@@ -4,7 +4,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-from tandem.commands.cli import PythonPaddle, PythonTensorFlow, interpreters
+from tandem.commands.cli import OwnNetwork, PythonPaddle, PythonTensorFlow, interpreters, with_network
 
 import typer
 
@@ -26,6 +26,7 @@ def certify(
     override: Annotated[
         list[str] | None, typer.Option("-o", metavar="KEY=VALUE", help="Set one key, e.g. network.lrn=true.")
     ] = None,
+    own: OwnNetwork = None,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Training steps from the initial state. Default: 8; large networks fewer.")
     ] = None,
@@ -51,7 +52,8 @@ def certify(
     from rich.progress import Progress
 
     console, stderr = Console(highlight=False, markup=False, soft_wrap=True), Console(stderr=True)
-    settings, state = subject(network, [*(override or []), *([f"device={device}"] if device else [])])
+    overrides = [*with_network(override, own), *([f"device={device}"] if device else [])]
+    settings, state = subject(network, overrides)
     with (
         Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as progress,
         Workers(WORKER, interpreters(python_paddle, python_tensorflow)) as workers,
@@ -68,7 +70,7 @@ def certify(
             report=lambda n: progress.update(bar, completed=n),
         )
     folder = output or Path("certificates", Path(network).stem)
-    report.save(certificate, folder)
+    report.save(certificate, folder, overrides)
     console.print(report.to_table(certificate))
     for line in [*report.verdict(certificate), f"Certificate: {folder / 'certificate.html'}"]:
         console.print(line)

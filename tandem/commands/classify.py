@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from tandem.commands.cli import Averaged, ThisFramework, ThisOverride, stderr_console
+from tandem.commands.cli import Averaged, OwnNetwork, ThisFramework, ThisOverride, stderr_console, with_network
 
 import typer
 
@@ -15,6 +15,7 @@ def classify(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE", help="Image files, or folders of them.")],
     framework: ThisFramework = None,
     override: ThisOverride = None,
+    network: OwnNetwork = None,
     ema: Averaged = False,
     top: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 5,
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
@@ -22,23 +23,32 @@ def classify(
     """Classify images of any size and mode: the most probable classes and their probabilities."""
     import json
 
-    from tandem.core.errors import UserError
+    from tandem.core.errors import UserError, escaped
     from tandem.use.inference import Classifier, OnnxClassifier, image_files
 
     stderr = stderr_console()
-    files = image_files(images)
+
+    def warn(line):
+        stderr.print(f"warning: {line}")
+
+    passed_over = []
+    files = image_files(images, passed_over.append)
     if source.suffix.lower() != ".onnx":
-        classifier = Classifier(source, framework, override, ema, lambda line: stderr.print(f"warning: {line}"))
-    elif framework or override or ema:
-        raise UserError(f"{source}: an exported model has no such options; leave out --framework, -o and --ema")
+        classifier = Classifier(source, framework, with_network(override, network), ema, warn)
+    elif framework or override or network or ema:
+        raise UserError(
+            f"{source}: an exported model has no such options; leave out --framework, -o and --ema, and --network"
+        )
     else:
         classifier = OnnxClassifier(source)
     found = []
-    for path, classes in classifier.classify(files, top):
+    for path, classes in classifier.classify(files, top, warn):
         if as_json:
             found.append({"image": str(path), "top": [{"class": name, "probability": part} for name, part in classes]})
         else:
-            print(f"{path}: {', '.join(f'{name} {part:.2%}' for name, part in classes)}")
+            print(f"{escaped(str(path))}: {', '.join(f'{name} {part:.2%}' for name, part in classes)}")
+    for line in passed_over:  # last, for what is wrong is one line
+        warn(line)
     if as_json:
         about = {"checkpoint": str(classifier.path), "framework": classifier.framework}
         print(json.dumps({**about, "ema": classifier.ema, "images": found}, indent=2))

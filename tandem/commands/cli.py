@@ -1,11 +1,12 @@
 """What all commands share: one line for bad input, and options that mean the same everywhere."""
 
+import json
 import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-from tandem.core.errors import UserError
+from tandem.core.errors import UserError, escaped
 
 import typer
 
@@ -27,6 +28,12 @@ ThisOverride = Annotated[
     list[str] | None,
     typer.Option("-o", metavar="KEY=VALUE", help="Set one key of its config, e.g. data.directory=/data or device=cpu."),
 ]
+OwnNetwork = Annotated[
+    Path | None,
+    typer.Option(
+        "--network", metavar="FILE.py", help="The file of a checkpoint's network of your own: it runs. See security.md."
+    ),
+]
 PythonPaddle = Annotated[Path | None, typer.Option(help="The Python that has Paddle. Default: this one.")]
 PythonTensorFlow = Annotated[Path | None, typer.Option(help="The Python that has TensorFlow. Default: this one.")]
 Averaged = Annotated[
@@ -44,13 +51,20 @@ def run(app):
     except OSError as error:
         if error.errno is None:  # no file's: Paddle raises this for what goes wrong in a PyLayer
             raise
-        print(f"error: {error.filename}: {error.strerror}; check the path and its permissions", file=sys.stderr)
+        name = escaped(str(error.filename))
+        print(f"error: {name}: {error.strerror}; check the path and its permissions", file=sys.stderr)
         sys.exit(2)
 
 
 def make_app(**options):
     """A typer app that shows no tracebacks of its own and needs no completion."""
     return typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None, **options)
+
+
+def with_network(overrides, network):
+    """The `overrides` and, if one was named, the file of a network of one's own, as a list."""
+    named = [] if network is None else [f"network.file={json.dumps(str(network))}"]
+    return [*(overrides or ()), *named]
 
 
 def interpreters(paddle, tensorflow):

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Annotated
 
+from tandem.commands.cli import OwnNetwork
+
 import typer
 
 
@@ -15,6 +17,7 @@ def convert(
     num_classes: Annotated[
         int | None, typer.Option(min=1, help="Length of the logits. Default: as many as the config's data has classes.")
     ] = None,
+    network: OwnNetwork = None,
     force: Annotated[bool, typer.Option("--force", help="Replace OUT if it exists.")] = False,
 ):
     """Convert weights and statistics between a checkpoint, Paddle's .pdparams and Keras' .keras.
@@ -26,5 +29,5 @@ def convert(
     from rich.console import Console
 
     console, errors = (Console(stderr=error, soft_wrap=True, markup=False, highlight=False) for error in (False, True))
-    line = convert(source, target, config, num_classes, force, lambda line: errors.print(f"warning: {line}"))
+    line = convert(source, target, config, num_classes, force, lambda line: errors.print(f"warning: {line}"), network)
     console.print(line)

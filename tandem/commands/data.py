@@ -33,5 +33,9 @@ def data(
     pictures.save(samples.draw(dataset, settings), output)
     console = Console(highlight=False, markup=False)
     console.print(samples.class_table(dataset))
-    for line in [*samples.summary(dataset, settings), f"Samples: {output}"]:
+    for line in [
+        *(f"warning: {note}" for note in dataset.notes),
+        *samples.summary(dataset, settings),
+        f"Samples: {output}",
+    ]:
         console.print(line, soft_wrap=True)

@@ -3,7 +3,15 @@
 from pathlib import Path
 from typing import Annotated
 
-from tandem.commands.cli import Averaged, Checkpoint, ThisFramework, ThisOverride, stderr_console
+from tandem.commands.cli import (
+    Averaged,
+    Checkpoint,
+    OwnNetwork,
+    ThisFramework,
+    ThisOverride,
+    stderr_console,
+    with_network,
+)
 
 import typer
 
@@ -12,6 +20,7 @@ def evaluate(
     source: Checkpoint,
     framework: ThisFramework = None,
     override: ThisOverride = None,
+    network: OwnNetwork = None,
     ema: Averaged = False,
     flip: Annotated[
         bool,
@@ -30,6 +39,7 @@ def evaluate(
     from rich.progress import Progress
 
     console, stderr = Console(highlight=False, markup=False), stderr_console()
+    override = with_network(override, network)
     classifier = Classifier(source, framework, override, ema, lambda line: stderr.print(f"warning: {line}"))
     how = ["ema"] * ema + ["flip"] * flip
     folder = output or Path("evaluation", "-".join([classifier.name, classifier.framework, *how]))

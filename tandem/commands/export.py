@@ -3,7 +3,15 @@
 from pathlib import Path
 from typing import Annotated
 
-from tandem.commands.cli import Averaged, Checkpoint, ThisFramework, ThisOverride, stderr_console
+from tandem.commands.cli import (
+    Averaged,
+    Checkpoint,
+    OwnNetwork,
+    ThisFramework,
+    ThisOverride,
+    stderr_console,
+    with_network,
+)
 
 import typer
 
@@ -13,6 +21,7 @@ def export(
     kind: Annotated[str, typer.Option("--format", metavar="FORMAT", help="onnx, saved_model (TensorFlow) or paddle.")],
     framework: ThisFramework = None,
     override: ThisOverride = None,
+    network: OwnNetwork = None,
     ema: Averaged = False,
     output: Annotated[
         Path | None,
@@ -30,6 +39,13 @@ def export(
 
     console, stderr = Console(highlight=False, markup=False, soft_wrap=True), stderr_console()
     path, error = export(
-        source, kind, framework, override, ema, output, force, lambda line: stderr.print(f"warning: {line}")
+        source,
+        kind,
+        framework,
+        with_network(override, network),
+        ema,
+        output,
+        force,
+        lambda line: stderr.print(f"warning: {line}"),
     )
     console.print(f"{path}: logits differ from the engine's by {error:.1e} of the largest")

@@ -3,7 +3,15 @@
 from pathlib import Path
 from typing import Annotated
 
-from tandem.commands.cli import Averaged, Checkpoint, ThisFramework, ThisOverride, stderr_console
+from tandem.commands.cli import (
+    Averaged,
+    Checkpoint,
+    OwnNetwork,
+    ThisFramework,
+    ThisOverride,
+    stderr_console,
+    with_network,
+)
 
 import typer
 
@@ -16,6 +24,7 @@ def features(
     ] = None,
     framework: ThisFramework = None,
     override: ThisOverride = None,
+    network: OwnNetwork = None,
     ema: Averaged = False,
     output: Annotated[Path | None, typer.Option(help="The folder to write to. Default: features/IMAGE.")] = None,
 ):
@@ -26,6 +35,7 @@ def features(
     from tandem.use.inference import Classifier
 
     stderr = stderr_console()
+    override = with_network(override, network)
     classifier = Classifier(source, framework, override, ema, lambda line: stderr.print(f"warning: {line}"))
     folder = output or Path("features", image.stem)
     files.check_folder(folder)

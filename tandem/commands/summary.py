@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from tandem.commands.cli import stderr_console
+from tandem.commands.cli import OwnNetwork, stderr_console, with_network
 
 import typer
 
@@ -17,6 +17,7 @@ def summary(
     override: Annotated[
         list[str] | None, typer.Option("-o", metavar="KEY=VALUE", help="Set one key, e.g. network.depth=32.")
     ] = None,
+    own: OwnNetwork = None,
     num_classes: Annotated[
         int | None, typer.Option(min=1, help="Length of the logits. Default: as many as the data has classes.")
     ] = None,
@@ -33,7 +34,7 @@ def summary(
     stderr = stderr_console()
     with Workers(WORKER) as workers:
         found = summary.summarize(
-            network, override or (), workers, num_classes, lambda line: stderr.print(f"warning: {line}")
+            network, with_network(override, own), workers, num_classes, lambda line: stderr.print(f"warning: {line}")
         )
     console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160)
     console.print(summary.to_table(found, network))

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Annotated
 
-from tandem.commands.cli import Framework, make_app, run
+from tandem.commands.cli import Framework, OwnNetwork, make_app, run, with_network
 from tandem.core.errors import UserError
 
 import typer
@@ -39,6 +39,7 @@ def _command(config_parameter, framework_parameter, default=None, only=None, scr
             Path | None,
             typer.Option(help="A run folder, to go on in it from its newest whole checkpoint; or one checkpoint."),
         ] = None,
+        network: OwnNetwork = None,
         run_dir: Annotated[
             Path | None, typer.Option(help="Where to write. Default: a new folder in runs/, or the resumed run's.")
         ] = None,
@@ -59,7 +60,10 @@ def _command(config_parameter, framework_parameter, default=None, only=None, scr
             "seed": seed,
             "device": device,
         }
-        overrides = [*(override or ()), *(f"{key}={value}" for key, value in short.items() if value is not None)]
+        overrides = [
+            *with_network(override, network),
+            *(f"{key}={value}" for key, value in short.items() if value is not None),
+        ]
         if not (config or resume):
             config = default
         train_from(str(framework), config, overrides, resume, run_dir, script, workers)
@@ -106,10 +110,10 @@ def train_from(framework, config, overrides, resume, run_dir, script=None, worke
     Raises:
         UserError: for any bad input.
     """
-    from tandem.config.load import check_config, find_config, load_config, overridden
+    from tandem.config.load import check_config, find_config, load_config
     from tandem.frameworks.environment import place_in_job
     from tandem.frameworks.jobs import stay_in_touch
-    from tandem.training import checkpoint
+    from tandem.training import checkpoint, trust
 
     from rich.console import Console
 
@@ -132,7 +136,8 @@ def train_from(framework, config, overrides, resume, run_dir, script=None, worke
         if config:
             settings = load_config(config, overrides)
         else:
-            settings = check_config(overridden(metadata["config"], overrides), str(path))
+            settings = trust.settings_of(path, metadata, overrides)
+            trust.check_data(path, metadata, overrides)
     _check_script(script, settings.network, framework, config or resume)
     goes_on = resume is not None and run_dir.resolve() == resume.resolve()
     if rank == 0 and not goes_on and run_dir.is_dir() and any(run_dir.iterdir()):
@@ -151,7 +156,8 @@ def train_from(framework, config, overrides, resume, run_dir, script=None, worke
             then = check_config(metadata["config"], str(path))
             for line in _resuming(path, metadata, settings, then):
                 console.print(line)
-            if metadata["epoch"] >= settings.epochs and settings == then.model_copy(update={"epochs": settings.epochs}):
+            kept = [f"epochs={settings.epochs}", *(one for one in overrides if one.startswith("network.file="))]
+            if metadata["epoch"] >= settings.epochs and settings == trust.settings_of(path, metadata, kept):
                 return  # but where other settings have changed, the network tells whether they fit
         console.print(_awaited(settings, framework))
         from tandem.training.loop import Run

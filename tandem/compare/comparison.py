@@ -118,7 +118,7 @@ def begin(path, overrides, folder, seeds, pythons, report):
         # Layers first: a worker that fails its certificate may not answer any more.
         layers = summary.summarize(str(path), overrides, workers)
         found = certificate.certify(str(path), settings, workers, report=report)
-    certificate_report.save(found, folder / "certificate")
+    certificate_report.save(found, folder / "certificate", overrides)
     save_config(settings, folder / "config.yaml")
     return Comparison(
         name=Path(path).stem,

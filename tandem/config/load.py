@@ -3,14 +3,11 @@
 import copy
 import difflib
 from pathlib import Path
-from typing import get_args
 
-from tandem.config.schema import Config
+from tandem.config import mistakes, yaml_text
+from tandem.config.schedules import Schedule
 from tandem.core.errors import UserError
 from tandem.core.paths import CONFIGS
-
-import yaml
-from pydantic import ValidationError
 
 
 def find_config(name):
@@ -20,8 +17,12 @@ def find_config(name):
         UserError: it is neither; the message names similar ones.
     """
     path = Path(name)
-    if path.exists() and not path.is_dir():
+    if path.is_file():
         return path
+    if (path / "config.yaml").is_file():
+        raise UserError(f"{name}: a folder; give the config in it, {path / 'config.yaml'}")
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{name}: a device or a pipe, not a file; give a YAML file")
     shipped = CONFIGS / f"{path.stem}.yaml"
     if str(name) in (path.stem, shipped.name) and shipped.is_file():
         return shipped
@@ -44,33 +45,52 @@ def load_config(path, overrides=()):
     """
     path = find_config(path)
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            text = file.read(yaml_text.BYTES + 1).decode()
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as a config ({error}); give a YAML text file") from error
-    values = _parse(text, path)
+        raise UserError(f"{path}: cannot be read as a config ({error}); give a YAML text file, in UTF-8") from error
+    return parse_config(text, path, overrides)
+
+
+def parse_config(text, origin, overrides=()):
+    """The `Config` of a YAML text. Keys at its top that begin with x- are places for anchors, and are left out.
+
+    Raises:
+        UserError: see `load_config`; the message begins with `origin`, or names the override that is wrong.
+    """
+    values = yaml_text.read(text, origin)
     if not isinstance(values, dict):
-        raise UserError(f"{path}: not a config; it must hold keys with values, as configs/quickstart.yaml does")
-    return check_config(overridden(values, overrides), path)
+        raise UserError(f"{origin}: not a config; it must hold keys with values, as configs/quickstart.yaml does")
+    return check_config({key: value for key, value in values.items() if not key.startswith("x-")}, origin, overrides)
 
 
 def overridden(values, overrides):
     """`values` (a config as nested dicts) with `overrides` ("optimizer.learning_rate=0.05") applied.
 
+    Another network or schedule ("schedule.name=constant") takes only those keys of the old one that all have.
+
     Raises:
         UserError: an override is not KEY=VALUE, or its key leads through a setting that is not a group.
     """
     values = copy.deepcopy(values)
-    for override in overrides:
+    # First the names, which drop what belongs to the others.
+    for override in sorted(overrides, key=lambda override: override.partition("=")[0] not in VARIANTS):
         key, equals, text = override.partition("=")
-        if not equals or not all(key.split(".")):
-            raise UserError(f"-o {override}: not of the form KEY=VALUE, for example optimizer.learning_rate=0.05")
-        *groups, last = key.split(".")
+        *groups, last = names = key.split(".")
+        if not equals or not all(names) or len(names) > yaml_text.DEPTH:
+            raise UserError(f"-o {override:.80}: not of the form KEY=VALUE, for example optimizer.learning_rate=0.05")
+        value = yaml_text.read(text, f"-o {override:.80}", has_lines=False)
         group = values
         for name in groups:
-            group = group.setdefault(name, {})
+            if group.get(name) is None:
+                group[name] = {}
+            group = group[name]
             if not isinstance(group, dict):
                 raise UserError(f"-o {override}: {name} is not a group of settings; see the config")
-        group[last] = _parse(text, f"-o {override}")
+        if key in VARIANTS and group.get(last) != value:
+            for other in group.keys() - VARIANTS[key]:
+                del group[other]
+        group[last] = value
     return values
 
 
@@ -86,24 +106,53 @@ MOVED = {
 """Keys of earlier configs and checkpoints, and those that replace them."""
 
 
-def check_config(values, origin):
-    """Make a `Config` of a dict. Errors name `origin`, the file or whatever it came from.
+VARIANTS = {"network.name": {"name"}, "schedule.name": {"name", *Schedule.model_fields}}
+"""Keys that choose among groups of settings, and the settings that all of these have."""
+
+
+def check_config(values, origin, overrides=()):
+    """Make a `Config` of a dict, with `overrides` as in `load_config`.
 
     Raises:
-        UserError: a key is unknown, missing, has moved, or has a wrong value.
+        UserError: keys are unknown, missing, have moved, or have wrong values. The message lists all; each begins with
+            `origin`, the file or whatever the values came from, or with the override that is wrong.
     """
-    moved = [f"{old} is now {new}" for old, new in MOVED.items() if _holds(values, old.split("."))]
+    changed = overridden(values, overrides)
+    moved = [f"{old} is now {new}" for old, new in MOVED.items() if _holds(changed, old.split("."))]
     if moved:
         raise UserError(f"{origin}: written for an earlier version of Tandem: {', '.join(moved)}; change it")
-    try:
-        return Config.model_validate(values)
-    except ValidationError as error:
-        raise UserError(f"{origin}: {_one_line(error)}") from error
+    config, found = mistakes.check(changed)
+    if not found:
+        return config
+    before = mistakes.check(values)[1] if overrides else found
+    by_origin = {}
+    for mistake in sorted(found, key=lambda mistake: mistake not in before):
+        blamed = str(origin) if mistake in before else _to_blame(mistake.key, overrides)
+        named = "" if blamed.startswith(f"-o {mistake.key}=") else mistake.key
+        by_origin.setdefault(blamed, []).append(": ".join(filter(None, (named, mistake.what))))
+    lines = [f"{blamed}: {_listed(whats)}" for blamed, whats in by_origin.items()]
+    raise UserError("; and ".join(lines))
+
+
+def _to_blame(key, overrides):
+    """The option that set `key`, or a group around it or a setting in it, last; all options, if none did."""
+    for override in reversed(overrides):
+        name = override.partition("=")[0]
+        if f"{key}.".startswith(f"{name}.") or f"{name}.".startswith(f"{key}."):
+            return f"-o {override}"
+    return " ".join(f"-o {override}" for override in overrides)
+
+
+def _listed(whats):
+    """One mistake as it is, several with numbers."""
+    if len(whats) == 1:
+        return whats[0]
+    return " ".join([f"{len(whats)} mistakes:", *(f"({number}) {what}" for number, what in enumerate(whats, 1))])
 
 
 def save_config(config, path):
     """Write the config, defaults included, as YAML that `load_config` reads back as an equal `Config`."""
-    Path(path).write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+    Path(path).write_text(yaml_text.write(config.model_dump(mode="json")), encoding="utf-8")
 
 
 def _holds(values, path):
@@ -113,67 +162,3 @@ def _holds(values, path):
             return False
         values = values[key]
     return True
-
-
-class _Loader(yaml.SafeLoader):
-    """Rejects a duplicate key; YAML's own loader takes the last one."""
-
-    def construct_mapping(self, node, deep=False):
-        """The mapping of `node`."""
-        keys = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.value in keys:
-                raise yaml.constructor.ConstructorError(None, None, f"duplicate key {key.value}", key.start_mark)
-            keys.add(str(key.value))
-        return super().construct_mapping(node, deep)
-
-
-def _parse(text, origin):
-    try:
-        return yaml.load(text, _Loader)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"line {mark.line + 1}: " if mark else ""
-        what = getattr(error, "problem", None) or str(error)
-        raise UserError(f"{origin}: {where}not YAML ({what}); fix it there") from error
-
-
-def _one_line(error):
-    """The first of pydantic's errors as one line, and how many more there are."""
-    # Unknown keys come first: one may be a misspelt missing key.
-    first, *others = sorted(error.errors(), key=lambda error: error["type"] != "extra_forbidden")
-    key, _ = _walk(first["loc"])
-    if first["type"] == "extra_forbidden":
-        known = sorted(_walk(first["loc"][:-1])[1].model_fields)
-        nearest = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.5)
-        line = f"{key}: unknown key; " + (f"did you mean {nearest[0]}?" if nearest else f"known are {', '.join(known)}")
-    elif first["type"] == "missing":
-        line = f"{key}: missing; add it"
-    elif first["type"] == "union_tag_not_found":
-        line = f"{key}.name: missing; add it"
-    elif first["type"] == "union_tag_invalid":
-        line = f"{key}.name: {first['ctx']['tag']!r} is unknown; use one of {first['ctx']['expected_tags']}"
-    else:
-        message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
-        line = f"{key}: {message}" if key else message  # a message without a key names it itself
-        if not isinstance(first["input"], dict):
-            line += f", not {first['input']!r}"
-    return line + (f" (and {len(others)} more)" if others else "")
-
-
-def _walk(location):
-    """The dotted key at pydantic's `location`, without the tags it adds for unions; and the group of settings there."""
-    keys, group = [], Config
-    for part in location:
-        if hasattr(group, "model_fields"):
-            keys.append(part)
-            group = group.model_fields[part].annotation if part in group.model_fields else None
-            members = [member for member in get_args(group) if hasattr(member, "model_fields")]
-            group = members[0] if len(members) == 1 else group  # a group that may be null
-        elif get_args(group) and isinstance(part, str):
-            group = next(
-                member for member in get_args(group) if part in get_args(member.model_fields["name"].annotation)
-            )
-        else:
-            keys.append(part)
-    return ".".join(str(key) for key in keys), group

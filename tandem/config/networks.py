@@ -1,15 +1,23 @@
 """The networks: the settings of each, checked without a framework, and where to find its two builders."""
 
+import contextlib
+import functools
 import importlib
-import importlib.util
+import inspect
+import keyword
 import sys
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from tandem.config.settings import Settings
-from tandem.core.errors import UserError
+from tandem.config import user_file
+from tandem.config.absent import PACKAGES, Absent, StandIns
+from tandem.config.settings import Channels, Count, Float, Int, Settings
+from tandem.core.errors import UserError, where
 
-from pydantic import Field, PositiveInt, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
+
+Blocks = Annotated[Int, Field(ge=1, le=1_000)]
+"""Residual blocks of a stage."""
 
 
 class SEResNeXt(Settings):
@@ -21,15 +29,13 @@ class SEResNeXt(Settings):
     }
 
     name: Literal["se_resnext"] = Field(description="the network")
-    num_block: PositiveInt = Field(3, description="residual blocks in each stage")
-    depth: PositiveInt = Field(64, description="channels of one branch")
-    out_dims: tuple[PositiveInt, ...] = Field(
+    num_block: Blocks = Field(3, description="residual blocks in each stage")
+    depth: Channels = Field(64, description="channels of one branch")
+    out_dims: tuple[Channels, ...] = Field(
         (64, 128, 256), min_length=1, description="channels after each stage; each equal to the one before, or twice it"
     )
-    cardinality: PositiveInt = Field(8, description="branches of a block")
-    reduction_ratio: PositiveInt = Field(
-        4, description="channels divided by the hidden units of squeeze-and-excitation"
-    )
+    cardinality: Count = Field(8, description="branches of a block")
+    reduction_ratio: Count = Field(4, description="channels divided by the hidden units of squeeze-and-excitation")
 
     @model_validator(mode="after")
     def _check_widths(self):
@@ -59,9 +65,9 @@ class AlexNet(Settings):
     image_size: ClassVar = 32
 
     name: Literal["alexnet"] = Field(description="the network")
-    kernel_size: Annotated[int, Field(ge=1, le=32)] = Field(11, description="side of the first convolution's kernel")
-    stride: PositiveInt = Field(4, description="stride of the first convolution")
-    padding: Annotated[int, Field(ge=0)] = Field(1, description="zero padding of the first convolution, in pixels")
+    kernel_size: Annotated[Int, Field(ge=1, le=32)] = Field(11, description="side of the first convolution's kernel")
+    stride: Count = Field(4, description="stride of the first convolution")
+    padding: Annotated[Int, Field(ge=0)] = Field(1, description="zero padding of the first convolution, in pixels")
     lrn: bool = Field(True, description="local response normalisation after the first two convolutions")
 
     @model_validator(mode="after")
@@ -83,7 +89,7 @@ class VGG(Settings):
         True, description="true: batch norm, and dense layers of 512 units; false: no batch norm, and 2048 units"
     )
     conv_dropout: bool = Field(True, description="dropout of 0.3 and 0.4 after convolutions")
-    dense_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
+    dense_dropout: Annotated[Float, Field(ge=0, lt=1)] = Field(
         0.5, description="rate of dropout among the dense layers"
     )
 
@@ -111,9 +117,11 @@ class ResNetCifar(Settings):
     }
 
     name: Literal["resnet_cifar"] = Field(description="the network")
-    depth: int = Field(20, description="6n + 2, or with bottlenecks 9n + 2, for n blocks in each of the three stages")
+    depth: Annotated[Int, Field(le=10_000)] = Field(
+        20, description="6n + 2, or with bottlenecks 9n + 2, for n blocks in each of the three stages"
+    )
     bottleneck: bool = Field(False, description="blocks of three convolutions in place of two")
-    widths: tuple[PositiveInt, PositiveInt, PositiveInt] = Field(
+    widths: tuple[Channels, Channels, Channels] = Field(
         (16, 32, 64), description="channels of each stage's 3x3 convolutions"
     )
 
@@ -133,8 +141,8 @@ class ResNetFast(Settings):
     smallest_image: ClassVar = 9  # the stem and three max pools leave no pixel of a smaller one
 
     name: Literal["resnet_fast"] = Field(description="the network")
-    blocks: PositiveInt = Field(1, description="blocks of two convolutions in each of the three stages")
-    widths: tuple[PositiveInt, PositiveInt, PositiveInt] = Field(
+    blocks: Blocks = Field(1, description="blocks of two convolutions in each of the three stages")
+    widths: tuple[Channels, Channels, Channels] = Field(
         (96, 320, 320), description="channels of each stage's convolutions"
     )
 
@@ -164,11 +172,21 @@ class Own(Settings):
     file: str = Field(description="the Python file, NAME.py")
     options: dict[str, Any] = Field({}, description="arguments of the builders, besides num_classes")
 
+    @field_validator("options")
+    @classmethod
+    def _check_options(cls, options):
+        if "num_classes" in options:
+            raise ValueError("leave out num_classes: it is as many as the data has classes")
+        return options
+
     @field_validator("file")
     @classmethod
     def _check_file(cls, file):
-        if not (file.endswith(".py") and Path(file).stem.isidentifier()):
+        stem = Path(file).stem
+        if not file.endswith(".py") or not stem.isidentifier() or keyword.iskeyword(stem):
             raise ValueError("use a Python file whose name is a valid identifier, such as mynet.py")
+        if stem in {*sys.stdlib_module_names, *(name for names in PACKAGES.values() for name in names)}:
+            raise ValueError(f"{Path(file).name} would hide Python's own module {stem}; rename it")
         return file
 
     @property
@@ -191,28 +209,95 @@ def names():
 def build(network, framework, num_classes):
     """Build `network` (settings) in `framework` ("paddle" or "tensorflow"): a paddle.nn.Layer or a tf.keras.Model.
 
-    Imports only the module of that builder, so it loads only that framework.
+    Imports only the module of that builder, so it loads only that framework. The file of an `own` network may import
+    the other one, too, and modules beside it.
 
     Raises:
-        UserError: the file of an `own` network is missing, or has no such builder.
+        UserError: the file of an `own` network is missing, has no such builder or raises something; or the builder does
+            not take the options.
     """
-    where, name = network.builders[framework].rsplit(":", 1)
-    if isinstance(network, Own):
-        builder, parameters = getattr(_load_file(where), name, None), network.options
+    origin, name = network.builders[framework].rsplit(":", 1)
+    if not isinstance(network, Own):
+        user_file.leave()
+        builder = getattr(importlib.import_module(origin), name)
+        return builder(num_classes=num_classes, **network.model_dump(exclude={"name"}))
+    if not Path(origin).is_file():
+        raise UserError(f"{origin}: no such file; check network.file")
+    with _told(network, framework), StandIns(framework):
+        builder = getattr(user_file.load(origin), name, None)
         if builder is None:
             both = " and ".join(builder.rsplit(":", 1)[1] for builder in network.builders.values())
-            raise UserError(f"{where}: has no {name}; write the twin builders {both}")
-    else:
-        builder, parameters = getattr(importlib.import_module(where), name), network.model_dump(exclude={"name"})
-    return builder(num_classes=num_classes, **parameters)
+            raise UserError(f"{origin}: has no {name}; write the twin builders {both}")
+        return builder(**_arguments(network, builder, num_classes))
 
 
-def _load_file(path):
-    """Import the Python file `path` as a module, named after the file."""
-    if not Path(path).is_file():
-        raise UserError(f"{path}: no such file; check network.file")
-    specification = importlib.util.spec_from_file_location(Path(path).stem, path)
-    module = importlib.util.module_from_spec(specification)
-    sys.modules[specification.name] = module  # Keras looks up classes there
-    specification.loader.exec_module(module)
-    return module
+def check_output(network, framework, num_classes, model, kinds, call):
+    """Check what the builder of an `own` network returned, and what that returns.
+
+    Args:
+        network, framework, num_classes, model: of `build`.
+        kinds: the framework's base class of networks, and its class of tensors.
+        call: gives what `model` returns for two images.
+
+    Raises:
+        UserError: it is no network, or raises something, or does not return one tensor [2, num_classes].
+    """
+    if not isinstance(network, Own):
+        return
+    file, name = network.builders[framework].rsplit(":", 1)
+    layer, tensor = kinds
+    if not isinstance(model, layer):
+        kind = f"{layer.__module__.partition('.')[0]} {layer.__name__}"
+        raise UserError(f"{file}: {name} returns {_a(model)}; return a {kind}")
+    with _told(network, framework), StandIns(framework) as stand_ins:
+        stand_ins.end()
+        output = call()
+    if isinstance(output, tensor) and tuple(output.shape) == (2, num_classes):
+        return
+    what = f"shape {list(output.shape)}" if isinstance(output, tensor) else _a(output)
+    raise UserError(f"{file}: the network of {name} returns {what} for 2 images; return one tensor [2, {num_classes}]")
+
+
+def _a(value):
+    """What `value` is, in words."""
+    if value is None or isinstance(value, Absent):
+        return repr(value)
+    return f"a {type(value).__name__}" + (f" of {len(value)}" if isinstance(value, (list, tuple, dict)) else "")
+
+
+@contextlib.contextmanager
+def _told(network, framework):
+    """A context in which whatever an `own` network raises becomes one line, with the place and its options."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        file, name = network.builders[framework].rsplit(":", 1)
+        said = where(error, Path(file).parent, f"{Path(file).name}, in {name}")
+        builder = getattr(sys.modules.get(Path(file).stem), name, None)
+        if network.options and builder is not None:
+            said += f"; network.options is {network.options}, and {name} takes {_signature(builder)}"
+        raise UserError(said) from error
+
+
+def _arguments(network, builder, num_classes):
+    """The keyword arguments for `builder`.
+
+    Raises:
+        UserError: it does not take the network's options, or wants more.
+    """
+    signature = _signature(builder)
+    arguments, parameters = dict(network.options), signature.parameters
+    if "num_classes" in parameters or any(one.kind is one.VAR_KEYWORD for one in parameters.values()):
+        arguments["num_classes"] = num_classes
+    try:
+        signature.bind(**arguments)
+    except TypeError as error:
+        raise UserError(f"{network.file}: network.options: {error}; {builder.__name__} takes {signature}") from error
+    return arguments
+
+
+def _signature(builder):
+    """Of a function, or of what a class is called with."""
+    return inspect.signature(functools.partial(builder.__init__, None) if isinstance(builder, type) else builder)

@@ -4,19 +4,21 @@ import bisect
 import math
 from typing import Annotated, Literal
 
-from tandem.config.settings import Settings
+from tandem.config.settings import Count, Float, Int, Settings
 
 import numpy as np
-from pydantic import Field, NonNegativeFloat, PositiveInt, field_validator
+from pydantic import Field, field_validator
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Drop = Annotated[float, Field(gt=0, le=1)]
+Fraction = Annotated[Float, Field(ge=0, le=1)]
+Drop = Annotated[Float, Field(gt=0, le=1)]
 
 
 class Schedule(Settings):
     """What every schedule has: an optional linear warm-up, from 0 to the schedule's value at its end."""
 
-    warmup_epochs: NonNegativeFloat = Field(0, description="epochs of linear warm-up; they count among `epochs`")
+    warmup_epochs: Annotated[Float, Field(ge=0, le=1_000_000)] = Field(
+        0, description="epochs of linear warm-up; they count among `epochs`"
+    )
 
     def factor(self, epoch, epochs, samples):
         """The multiple of the base learning rate after `epoch` (fractional) of `epochs` and `samples` images."""
@@ -37,7 +39,7 @@ class Step(Schedule):
     """Multiply by `gamma` every `every_epochs` epochs; the article divides by 10 every 30."""
 
     name: Literal["step"] = Field(description="the schedule")
-    every_epochs: PositiveInt = Field(30, description="epochs between two drops")
+    every_epochs: Count = Field(30, description="epochs between two drops")
     gamma: Drop = Field(0.1, description="the factor of the learning rate at each drop")
 
     def factor(self, epoch, epochs, samples):
@@ -49,7 +51,7 @@ class Milestones(Schedule):
     """Multiply by `gamma` at each of `at_epochs`."""
 
     name: Literal["milestones"] = Field(description="the schedule")
-    at_epochs: tuple[PositiveInt, ...] = Field(min_length=1, description="the epochs after which it drops, ascending")
+    at_epochs: tuple[Count, ...] = Field(min_length=1, description="the epochs after which it drops, ascending")
     gamma: Drop = Field(0.1, description="the factor of the learning rate at each drop")
 
     @field_validator("at_epochs")
@@ -69,7 +71,7 @@ class DiscreteExponential(Schedule):
 
     name: Literal["discexp"] = Field(description="the schedule")
     a: Drop = Field(0.1, description="the factor of the learning rate at each drop")
-    b: PositiveInt = Field(5_000_000, description="samples between two drops")
+    b: Annotated[Int, Field(ge=1, lt=2**63)] = Field(5_000_000, description="samples between two drops")
 
     def factor(self, epoch, epochs, samples):
         """See `Schedule.factor`."""
@@ -93,7 +95,7 @@ class OneCycle(Schedule):
 
     name: Literal["one_cycle"] = Field(description="the schedule")
     start_factor: Fraction = Field(0.1, description="the start, as a fraction of the base learning rate")
-    peak: Annotated[float, Field(gt=0, lt=1)] = Field(
+    peak: Annotated[Float, Field(gt=0, lt=1)] = Field(
         0.3, description="when the base learning rate is reached, as a fraction of the run"
     )
     final_factor: Fraction = Field(0.0, description="the end, as a fraction of the base learning rate")

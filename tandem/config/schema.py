@@ -1,19 +1,20 @@
 """All settings that a YAML file may hold, in groups: each key with its meaning, default and range."""
 
+import re
 from typing import Annotated, Literal
 
 import data_utils
 from tandem.config.networks import Network
 from tandem.config.schedules import AnySchedule
-from tandem.config.settings import Float32, Settings
+from tandem.config.settings import Count, Float, Float32, Int, Settings
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 
 class Augmentation(Settings):
     """Random changes to training images."""
 
-    crop_padding: Annotated[int, Field(ge=0, le=16)] = Field(
+    crop_padding: Annotated[Int, Field(ge=0, le=16)] = Field(
         4, description="pixels of padding on each side before a random crop; 0 for none"
     )
     flip: Literal[False, True, "alternating"] = Field(
@@ -21,12 +22,18 @@ class Augmentation(Settings):
         description="flip images horizontally: each with probability 1/2; or alternating, at random in the first "
         "epoch and then in every other one",
     )
-    cutout: Annotated[int, Field(ge=0, le=64)] = Field(0, description="side of a blanked square in pixels; 0 for none")
-    mixup: Annotated[float, Field(ge=0, le=100)] = Field(
+    cutout: Annotated[Int, Field(ge=0, le=64)] = Field(0, description="side of a blanked square in pixels; 0 for none")
+    mixup: Annotated[Float, Field(ge=0, le=100)] = Field(
         0.0,
         description="alpha of mixup, which mixes pairs of images and their losses; 0 for none. Training accuracy then "
         "counts the label with the larger weight",
     )
+
+    @field_validator("flip", mode="before")
+    @classmethod
+    def _read_flip(cls, flip):
+        """The words that pydantic takes for truth values where a setting is nothing else."""
+        return {"yes": True, "on": True, "no": False, "off": False}.get(flip, flip) if isinstance(flip, str) else flip
 
 
 class Data(Settings):
@@ -41,13 +48,13 @@ class Data(Settings):
         data_utils.MIRRORS, min_length=1, description="URLs of cifar-10-python.tar.gz, tried in order"
     )
     verify: bool = Field(True, description="check the md5 of each CIFAR-10 file")
-    image_size: Annotated[int, Field(ge=8, le=512)] = Field(
+    image_size: Annotated[Int, Field(ge=8, le=512)] = Field(
         32, description="height and width in pixels; digits and folders are resized to it"
     )
-    test_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
+    test_fraction: Annotated[Float, Field(gt=0, lt=1)] = Field(
         0.2, description="the fraction of the images for the test set, if a folder has no train/ and test/"
     )
-    validation_fraction: Annotated[float, Field(ge=0, lt=1)] = Field(
+    validation_fraction: Annotated[Float, Field(ge=0, lt=1)] = Field(
         0.0,
         description="the fraction of the training set that is held out to choose the best checkpoint, by the weights "
         "and not by their EMA",
@@ -63,7 +70,7 @@ class Data(Settings):
 class ParameterGroup(Settings):
     """How one kind of parameter is trained."""
 
-    learning_rate_factor: Annotated[Float32, Field(ge=0)] = Field(
+    learning_rate_factor: Annotated[Float32, Field(ge=0, le=1_000_000)] = Field(
         1.0, description="factor of the learning rate; 0 freezes these parameters"
     )
     weight_decay: Annotated[Float32, Field(ge=0, lt=1)] | None = Field(
@@ -88,7 +95,9 @@ class Optimizer(Settings):
     With Nesterov: w -= learning_rate*(d + momentum*v).
     """
 
-    learning_rate: PositiveFloat = Field(0.1, description="the base learning rate; the schedule multiplies it")
+    learning_rate: Annotated[Float, Field(gt=0, le=1_000_000)] = Field(
+        0.1, description="the base learning rate; the schedule multiplies it"
+    )
     momentum: Annotated[Float32, Field(ge=0, lt=1)] = Field(0.9, description="momentum; 0 is plain gradient descent")
     nesterov: bool = Field(False, description="Nesterov's form of momentum")
     weight_decay: Annotated[Float32, Field(ge=0, lt=1)] = Field(5e-4, description="L2 factor, added to the gradient")
@@ -113,7 +122,7 @@ class InitialWeights(Settings):
 class Evaluation(Settings):
     """When and how the test set is evaluated."""
 
-    period: PositiveInt = Field(
+    period: Count = Field(
         1, description="epochs between two tests, also on validation images; the last epoch is always tested"
     )
     flip_tta: bool = Field(
@@ -132,8 +141,10 @@ class Evaluation(Settings):
 class Checkpoints(Settings):
     """When checkpoints are written, and how many are kept. One is always written after an epoch."""
 
-    keep: PositiveInt = Field(3, description="how many of the newest are kept, besides the best")
-    every_minutes: PositiveFloat = Field(10.0, description="minutes between checkpoints within an epoch")
+    keep: Count = Field(3, description="how many of the newest are kept, besides the best")
+    every_minutes: Annotated[Float, Field(gt=0, le=1_000_000)] = Field(
+        10.0, description="minutes between checkpoints within an epoch"
+    )
 
 
 class Config(Settings):
@@ -143,23 +154,23 @@ class Config(Settings):
     data: Data = Field(Data(), description="the images")
     optimizer: Optimizer = Field(Optimizer(), description="momentum and L2 decay")
     schedule: AnySchedule = Field(description="the learning rate over time")
-    epochs: PositiveInt = Field(description="passes over the training set")
-    batch_size: Annotated[int, Field(ge=2)] = Field(128, description="images in a training step")
+    epochs: Count = Field(description="passes over the training set")
+    batch_size: Annotated[Int, Field(ge=2, le=1_000_000)] = Field(128, description="images in a training step")
     label_smoothing: Annotated[Float32, Field(ge=0, lt=1)] = Field(
         0.0, description="the fraction of each label that is spread evenly over all classes"
     )
     initial_weights: InitialWeights = Field(InitialWeights(), description="initialisers besides the random one")
     evaluation: Evaluation = Field(Evaluation(), description="when and how the test set is evaluated")
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(
+    seed: Annotated[Int, Field(ge=0, lt=2**63)] = Field(
         0, description="of the initial weights, the shuffling, the augmentation and the dropout"
     )
     precision: Literal["float32", "float64", "bfloat16", "float16"] = Field(
         "float32", description="of convolutions and matrix products; the 16-bit ones keep float32 weights"
     )
     device: str = Field("auto", description="auto (a GPU if there is one), cpu, gpu, or gpu:N")
-    threads: Annotated[int, Field(ge=0, le=1024)] = Field(0, description="CPU threads; 0 for one a core")
+    threads: Annotated[Int, Field(ge=0, le=1024)] = Field(0, description="CPU threads; 0 for one a core")
     tf32: bool = Field(False, description="let a GPU compute float32 convolutions and matrix products in TF32")
-    log_period: PositiveInt = Field(50, description="batches between two log lines")
+    log_period: Count = Field(50, description="batches between two log lines")
     checkpoints: Checkpoints = Field(Checkpoints(), description="when checkpoints are written")
 
     def without_ema(self):
@@ -169,8 +180,7 @@ class Config(Settings):
     @field_validator("device")
     @classmethod
     def _check_device(cls, device):
-        kind, colon, number = device.partition(":")
-        if not (device in ("auto", "cpu", "gpu") or (kind == "gpu" and colon and number.isdecimal())):
+        if not re.fullmatch(r"auto|cpu|gpu(:[0-9]{1,3})?", device):
             raise ValueError("use auto, cpu, gpu or gpu:N")
         return device
 

@@ -1,7 +1,8 @@
-"""Atomic writes of files, and arrays passed between processes."""
+"""Atomic writes of files, what may be read, and arrays passed between processes."""
 
 import json
 import os
+import stat
 from pathlib import Path
 
 from tandem.core.errors import UserError
@@ -46,6 +47,21 @@ def check_folder(folder):
     existing = next(path for path in (absolute, *absolute.parents) if path.exists())
     if not (existing.is_dir() and os.access(existing, os.W_OK)):
         raise UserError(f"{folder}: cannot be written; name another folder")
+
+
+def check_plain(path, kind="file"):
+    """Check that `path`, a `kind` of file, is one before it is opened: a FIFO would wait for ever, a device has no end.
+
+    Raises:
+        UserError: it is not there, or anything but a file (a link to one is one).
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):  # a name may hold what no file's can
+        raise UserError(f"{path}: no such {kind}; check the path") from None
+    if not stat.S_ISREG(mode):
+        what = "a folder" if stat.S_ISDIR(mode) else "a FIFO or a device"
+        raise UserError(f"{path}: is {what}; name a {kind}")
 
 
 def write_arrays(folder, arrays):

@@ -17,15 +17,22 @@ WHITENING_EPSILON = 5e-4
 """Added to the variances in `whitened`, so that components that hardly vary are not amplified."""
 
 
+STOCK = ("weight", "bias", *state.PADDLE_STATISTICS.values())
+"""The last parts of canonical names in stock layers."""
+
+
 def initial_state(shapes, seed):
     """Initial values, float32, for canonical names and shapes of parameters and batch-norm statistics.
+
+    Others, such as the slope of a PReLU, are left out: they keep what the network's builder gave them.
 
     Convolutions (OIHW): uniform with He's variance 2 / fan-in (He et al. 2015, arXiv:1502.01852). Dense ([in, out]):
     uniform with Glorot's variance 2 / (in + out) (Glorot & Bengio 2010). Scales and running variances: 1. The rest: 0.
     Uniform, not normal: that needs only exactly rounded operations, so the bits are the same on every machine. Each
     array depends only on the seed, its name and its shape, not on the rest of the network.
     """
-    return {name: _initial(name, shape, seed) for name, shape in shapes.items()}
+    known = {name: shape for name, shape in shapes.items() if len(shape) in (2, 4) or name.endswith(STOCK)}
+    return {name: _initial(name, shape, seed) for name, shape in known.items()}
 
 
 def initialise(engine, settings, images, mean, std):

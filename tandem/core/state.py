@@ -38,6 +38,11 @@ def from_paddle(name):
     return ".".join([*path, PADDLE_STATISTICS.get(last, last)])
 
 
+def is_statistic(name):
+    """Whether the array `name` is a running mean or variance."""
+    return name.rpartition(".")[2] in PADDLE_STATISTICS.values()
+
+
 def kind(name, shapes):
     """The parameter group of `name`: a field of `ParameterGroups` in config/schema.py, or None if it is in no group.
 

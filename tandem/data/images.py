@@ -1,7 +1,12 @@
 """The three sources of images: CIFAR-10, scikit-learn's digits and your own folders; and their normalisation."""
 
+import collections
+import contextlib
 import math
+import os
 import textwrap
+import unicodedata
+import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,16 +16,32 @@ from tandem.core.random import permutation
 
 import numpy as np
 
-IMAGE_EXTENSIONS = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+FORMATS = ("BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+"""The kinds of images that are read, by Pillow's names. A file's content decides, and not the ending of its name."""
+
+IMAGE_ENDINGS = {
+    ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"
+}  # fmt: skip
+"""Endings that promise an image: such a file that is none is an error, and not passed over."""
+
+SYSTEM_NAMES = {"__MACOSX", "@eaDir", "lost+found", "$RECYCLE.BIN", "System Volume Information", "#recycle"} | {
+    "Thumbs.db",
+    "desktop.ini",
+}
+"""What systems put beside files; it is passed over without a word, as are names that begin with a point."""
 
 
 class Dataset(NamedTuple):
-    """The images of a run; `validation` is None unless a fraction of the training set is held out."""
+    """The images of a run; `validation` is None unless a fraction of the training set is held out.
+
+    `notes` are lines on what was passed over, or read otherwise than one would think.
+    """
 
     train: Split
     validation: Split | None
     test: Split
     class_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def load_dataset(data: Any, seed: int) -> Dataset:
@@ -32,7 +53,7 @@ def load_dataset(data: Any, seed: int) -> Dataset:
         of a class is a test image, for every seed;
     "folder": your own images, `data.directory`/train/<class>/* and test/<class>/*; or `data.directory`/<class>/*, with
         a random `data.test_fraction` of each class as the test set, the same for every seed. Classes are numbered in
-        the order of their names. See `read_image`.
+        the order of their names (in Unicode's NFC). See `find_images` and `read_image`.
     A random `data.validation_fraction` of the training set, drawn by `seed`, is held out.
     Raises UserError that names the wrong file or key.
     """
@@ -88,17 +109,26 @@ def _digits(size: int) -> Dataset:
 
 
 def _folder(data: Any) -> Dataset:
-    directory = Path(data.directory)
-    has_test = (directory / "test").is_dir()
-    if has_test != (directory / "train").is_dir():
-        raise UserError(f"data.directory: {directory} holds one of train/ and test/, but not the other; add it")
-    train = _image_files(directory / "train" if has_test else directory)
+    directory = Path(os.path.expandvars(data.directory)).expanduser()
+    found = _entries(directory)
+    parts = {path.name.lower(): path for path in found.folders if path.name.lower() in ("train", "test")}
+    passed = Passed()
+    if len(parts) == 1:
+        (part,) = parts
+        other = {"train": "test", "test": "train"}[part]
+        near = [path.name for path in found.folders if path.name.lower() in ("val", "valid", "validation")]
+        hint = f"rename {near[0]}/, or add {other}/" if near else "add it"
+        raise UserError(f"data.directory: {directory} holds {part}/, but no {other}/; {hint}")
+    if parts:
+        passed.files += found.files
+        passed.folders += [path for path in found.folders if path not in parts.values()]
+    train = _image_files(parts.get("train", directory), passed)
     if len(train) < 2:
         raise UserError(f"data.directory: {directory} holds {len(train)} class folders, but two are needed")
-    if has_test:
-        test = _image_files(directory / "test")
+    if parts:
+        test = _image_files(parts["test"], passed)
         for name in sorted(train.keys() ^ test.keys()):
-            missing = directory / ("test" if name in train else "train") / name
+            missing = parts["test" if name in train else "train"] / name
             raise UserError(f"{missing}: class {name!r} is missing here; add it, or remove its other folder")
     else:
         test = {}
@@ -106,53 +136,191 @@ def _folder(data: Any) -> Dataset:
             # Independent of the seed: otherwise a run would test on images that another seed's run trained on.
             rest, drawn = _draw(len(paths), "test_fraction", data, 0, f"test images of class {name}")
             train[name], test[name] = [paths[i] for i in rest], [paths[i] for i in drawn]
-    size = data.image_size
-    return Dataset(_read_images(train, size), None, _read_images(test, size), tuple(train))
+    notes = passed.lines(directory)
+    splits = [_read_images(classes, data.image_size, notes) for classes in (train, test)]
+    return Dataset(splits[0], None, splits[1], tuple(train), tuple(notes))
 
 
-def _image_files(directory: Path) -> dict[str, list[Path]]:
-    """Return the sorted image paths of each class, by sorted name; hidden and other files are ignored."""
+class _Entries(NamedTuple):
+    """What a folder holds, sorted, but for what systems put there."""
+
+    folders: list[Path]
+    files: list[Path]
+
+
+def _entries(directory: Path) -> _Entries:
     if not directory.is_dir():
         raise UserError(f"data.directory: {directory} is not a folder; give one that holds a folder for each class")
+    found = _Entries([], [])
+    for path in sorted(directory.iterdir()):
+        if path.name in SYSTEM_NAMES or path.name[0] == ".":
+            continue
+        try:
+            path.name.encode()
+        except UnicodeEncodeError:
+            raise UserError(f"{os.fsencode(path)}: its name is not UTF-8; rename it") from None
+        (found.folders if path.is_dir() else found.files).append(path)
+    return found
+
+
+class Passed:
+    """What was passed over: files that are no images, and folders where there should be files."""
+
+    def __init__(self):
+        self.files = []
+        self.folders = []
+
+    def lines(self, directory: Path) -> list[str]:
+        """One line, or none; `directory` is what all of it lies in."""
+        parts = []
+        if self.files:
+            endings = collections.Counter(path.suffix.lower() or "no ending" for path in self.files)
+            kinds = ", ".join(ending for ending, _ in endings.most_common(5))
+            parts.append(f"{_count(self.files, 'file')} without an image in it ({kinds})")
+        if self.folders:
+            names = [
+                f"{path.relative_to(directory)}/ ({_count(_all_files(path), 'file')})" for path in self.folders[:5]
+            ]
+            if len(self.folders) > 5:
+                names.append("...")
+            parts.append(f"{_count(self.folders, 'folder')} where none is looked for: {', '.join(names)}")
+        return [f"passed over in {directory}: {'; '.join(parts)}"] if parts else []
+
+
+def _count(things: list, what: str) -> str:
+    return f"{len(things):,} {what}{'' if len(things) == 1 else 's'}"
+
+
+def _all_files(directory: Path) -> list[Path]:
+    return [Path(folder, name) for folder, _, names in os.walk(directory) for name in names]
+
+
+def _image_files(directory: Path, passed: Passed) -> dict[str, list[Path]]:
+    """Return the image paths of each class, by the sorted names of its folders; enter the rest into `passed`."""
+    found = _entries(directory)
+    passed.files += found.files
     classes = {}
-    for folder in sorted(path for path in directory.iterdir() if path.is_dir() and path.name[0] != "."):
-        paths = [path for path in folder.iterdir() if path.suffix.lower() in IMAGE_EXTENSIONS]
-        classes[folder.name] = sorted(path for path in paths if path.name[0] != ".")
-        if not classes[folder.name]:
-            raise UserError(f"{folder}: holds no image; add some, or remove the folder")
-    return classes
+    for folder in found.folders:
+        name = unicodedata.normalize("NFC", folder.name)
+        if name in classes:
+            raise UserError(f"{folder}: two folders have this name, written in two forms of Unicode; join them")
+        classes[name], inside = find_images(folder, passed)
+        passed.folders += inside
+        if not classes[name]:
+            below = f" itself, only below it ({inside[0].name}/, ...): move them up" if inside else "; add some"
+            raise UserError(f"{folder}: holds no image{below}, or remove the folder")
+    return {name: classes[name] for name in sorted(classes)}
 
 
-def _read_images(classes: dict[str, list[Path]], size: int) -> Split:
+def find_images(directory: Path, passed: Passed) -> tuple[list[Path], list[Path]]:
+    """Return the sorted images and folders in a folder, without those of systems; enter other files into `passed`.
+
+    A file is an image if its content is of one of `FORMATS`, or if its name promises one (`IMAGE_ENDINGS`). Raises
+    UserError for a name that is not UTF-8.
+    """
+    found = _entries(directory)
+    images = [path for path in found.files if path.suffix.lower() in IMAGE_ENDINGS or _is_image(path)]
+    passed.files += sorted(set(found.files) - set(images))
+    return images, found.folders
+
+
+def _is_image(path: Path) -> bool:
+    """Whether the beginning of a file is that of an image."""
+    from PIL import Image
+
+    if not path.is_file():  # a pipe would be waited for
+        return False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with contextlib.suppress(Exception), Image.open(path, formats=FORMATS):
+            return True
+    return False
+
+
+def _read_images(classes: dict[str, list[Path]], size: int, notes: list[str]) -> Split:
+    """Read all images of the classes; enter what Pillow warned of into `notes`, each warning once."""
     labels = np.repeat(np.arange(len(classes)), [len(paths) for paths in classes.values()])
     images = np.empty((len(labels), 3, size, size), np.uint8)
+    warned = {}
     for i, path in enumerate(path for paths in classes.values() for path in paths):
-        images[i] = read_image(path, size)
+        images[i] = read_image(path, size, lambda what, path=path: warned.setdefault(what, []).append(path))
+    for what, paths in warned.items():
+        others = f" (and {len(paths) - 1:,} more)" if len(paths) > 1 else ""
+        notes.append(f"{paths[0]}{others}: {what}")
     return Split(images, labels)
 
 
-def read_image(path: str | Path, size: int) -> np.ndarray:
+def read_image(path: str | Path, size: int, note=lambda what: None) -> np.ndarray:
     """Read an image file of any size and mode as uint8 RGB [3, size, size].
 
-    The EXIF orientation is applied, 16-bit grey is scaled to 8 bits, and the background of a transparent image is
-    white. The largest centred square is cropped and resized bilinearly, so the proportions stay. Raises UserError if
-    the file is broken.
+    The EXIF orientation is applied. Grey of 16 bits is scaled by 255/65535, and grey of floating point by 255 if all of
+    it lies in 0..1; other floats and whole numbers of 32 bits are refused, for nobody knows what is white there. The
+    background of a transparent image is white. Of an animation the first image is read. The largest centred square is
+    cropped and resized bilinearly, so the proportions stay. `note` is called with each of Pillow's warnings.
+    Raises UserError if the file is broken, of another format, or of more than 89,478,485 pixels (Pillow's limit).
     """
     from PIL import Image, ImageOps
 
-    try:
-        with Image.open(path) as file:
-            image = ImageOps.exif_transpose(file)
-        if image.mode.startswith("I"):  # 16-bit grey: I;16, or I (int32) from some formats
-            image = Image.fromarray(np.rint(np.clip(image, 0, 65535) / 257).astype(np.uint8))
-        if image.has_transparency_data:
-            white = Image.new("RGBA", image.size, "white")
-            image = Image.alpha_composite(white, image.convert("RGBA"))
-        image = ImageOps.fit(image.convert("RGB"), (size, size), Image.Resampling.BILINEAR)
-    except Exception as error:  # a broken image may raise almost anything
-        reason = textwrap.shorten(str(error), 100)
-        raise UserError(f"{path}: cannot be read as an image ({reason}); repair or remove it") from error
+    if not Path(path).is_file():
+        raise UserError(f"{path}: is no file, or a link to none; repair or remove it")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
+            with Image.open(path, formats=FORMATS) as file:
+                image = _upright(file)
+            image = _with_8_bits(image)
+            if image.has_transparency_data:
+                white = Image.new("RGBA", image.size, "white")
+                image = Image.alpha_composite(white, image.convert("RGBA"))
+            image = ImageOps.fit(image.convert("RGB"), (size, size), Image.Resampling.BILINEAR)
+        except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+            limit = f"{Image.MAX_IMAGE_PIXELS:,}"
+            raise UserError(f"{path}: has more than {limit} pixels, and a few can fill memory; shrink it") from error
+        except Image.UnidentifiedImageError as error:
+            what = "is empty" if Path(path).stat().st_size == 0 else f"is of none of the formats {', '.join(FORMATS)}"
+            raise UserError(f"{path}: cannot be read as an image ({what}); repair or remove it") from error
+        except Exception as error:  # a broken image may raise almost anything
+            reason = textwrap.shorten(str(error), 100)
+            raise UserError(f"{path}: cannot be read as an image ({reason}); repair or remove it") from error
+    for warning in caught:
+        note(textwrap.shorten(str(warning.message), 100))
     return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
+
+
+def _upright(file):
+    """The loaded image, turned as its EXIF data says; as it is where these are damaged."""
+    from PIL import ImageOps
+
+    file.load()
+    try:
+        return ImageOps.exif_transpose(file)
+    except Exception as error:
+        warnings.warn(f"its EXIF data are damaged ({error}), so it is not turned", stacklevel=2)
+        return file.copy()
+
+
+def _with_8_bits(image):
+    """`image` with grey of 16 bits or floating point scaled to 8, and LAB as sRGB.
+
+    Raises:
+        ValueError: nobody knows what is black and what is white.
+    """
+    from PIL import Image, ImageCms
+
+    if image.mode == "LAB":
+        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        return ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        return Image.fromarray(np.rint(np.asarray(image) / 257.0).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        pixels = np.asarray(image)
+        low, high = pixels.min(), pixels.max()
+        if image.mode == "F" and 0 <= low <= high <= 1:
+            return Image.fromarray(np.rint(pixels * 255).astype(np.uint8))
+        kind = "whole numbers of 32 bits" if image.mode == "I" else "floats outside 0..1"
+        raise ValueError(f"{kind}, from {low:g} to {high:g}: what is white? save it with 8 or 16 bits")
+    return image
 
 
 # Normalisation

@@ -3,6 +3,7 @@
 A framework is a line in `TITLES` and a folder here with `layers`, `kernels`, `replicas`, `engine` and `stock`.
 """
 
+import dataclasses
 import importlib
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
@@ -65,6 +66,24 @@ class Alone(Replicas):
 ALONE = Alone()
 
 
+@dataclasses.dataclass
+class Record:
+    """What an engine notes while a network runs, by the layers' names. A layer that runs again is name#2.
+
+    Attributes:
+        images: the model's input.
+        inputs, outputs: what each layer took in first, and what it passed on.
+        taken: the numbers of the outputs that it took in as they are.
+        computed: where a layer passes on a given output, its own.
+    """
+
+    images: list = dataclasses.field(default_factory=list)
+    inputs: dict = dataclasses.field(default_factory=dict)
+    outputs: dict = dataclasses.field(default_factory=dict)
+    taken: dict = dataclasses.field(default_factory=dict)
+    computed: dict = dataclasses.field(default_factory=dict)
+
+
 class Engine(Protocol):
     """A network in one framework with its optimizer.
 
@@ -116,14 +135,14 @@ class Engine(Protocol):
     def averaged(self) -> AbstractContextManager:
         """A context in which weights and statistics are their EMA. Afterwards they are bit for bit what they were."""
 
-    def trace(self, batch: Batch, learning_rate: float, step: int) -> dict[str, np.ndarray]:
+    def trace(self, batch: Batch, learning_rate: float, step: int, inputs: bool = False) -> dict[str, np.ndarray]:
         """Take `train_step` operation by operation, and return what it computed, in that order.
 
         Returns:
             A dict: `images`, as normalised; `output/<layer>` of each named layer, channel first; `logits`; `loss`, the
             mean over the batch; `sums`, what `train_step` returns; `output_gradient/<layer>`, of the loss by that
             output, and `gradient/<parameter>`, without weight decay: those that the loss does not depend on are left
-            out.
+            out. With `inputs` also `input/<layer>`, what each took in.
         """
 
     def trace_evaluation(self, batch: Batch) -> dict[str, np.ndarray]:

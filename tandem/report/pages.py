@@ -19,17 +19,23 @@ def render(template, **values):
     )
     environment.filters["number"] = number
     environment.filters["code"] = code
+    environment.filters["dotted"] = dotted
     return environment.get_template(template).render(values)
 
 
 def number(error):
-    """An error as short text. None, which stands for infinity and NaN, is "-"."""
-    return "-" if error is None else "0" if error == 0 else f"{error:.1e}"
+    """An error as short text. None, which stands for infinity and NaN, is "not finite"."""
+    return "not finite" if error is None else "0" if error == 0 else f"{error:.1e}"
 
 
 def code(text):
     """Text whose parts in backticks are code, as HTML."""
     return Markup(re.sub(r"`([^`]*)`", r"<code>\1</code>", str(escape(text))))
+
+
+def dotted(name):
+    """A name with dots, as HTML that may break a line after each."""
+    return Markup(escape(name).replace(".", Markup(".<wbr>")))
 
 
 def to_svg(figure, title):

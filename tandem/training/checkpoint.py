@@ -1,22 +1,102 @@
 """Checkpoints: one safetensors file that either framework resumes from, whole or not there at all.
 
 A file holds the state (see core/state.py), the preprocessing (`preprocessing/mean`, `preprocessing/std`), and
-JSON metadata: config, position, metrics, versions, class names, and a digest of it all.
+JSON metadata: config, position, metrics, versions, class names, and a digest of it all. The digest tells damage; anyone
+can make a right one. So all that is read is checked, and nothing of it runs: see trust.py.
 """
 
 import hashlib
 import json
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
 from tandem.core import files
 from tandem.core.errors import UserError
+from tandem.core.metadata import ClassNames, Count, Metadata, Name, Sum, read_json
 
 import numpy as np
+from pydantic import ConfigDict, Field, JsonValue, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 FORMAT = 1
 BEST = "best.safetensors"
+DTYPES = {"F32", "F64", "I64"}
+"""What arrays are of, as safetensors calls them; only the loss scale counts in integers."""
+
+Digest = Annotated[str, Field(pattern="^([0-9a-f]{64})?$")]
+Sums = tuple[Sum, Sum, Sum, Sum]
+"""Of losses, hits, hits in the top 5, and images."""
+
+
+class Figures(Metadata):
+    """What one evaluation found."""
+
+    loss: Sum
+    accuracy: Annotated[float, Field(ge=0, le=1)]
+    top5: Annotated[float, Field(ge=0, le=1)]
+
+
+class Record(Metadata):
+    """What a run recorded of an epoch: see recorder.py."""
+
+    kind: Literal["epoch"]
+    epoch: Count
+    step: Count
+    train: Figures
+    validation: Figures | None = None
+    test: Figures | None = None
+    test_flip: Figures | None = None
+    test_ema: Figures | None = None
+    test_ema_flip: Figures | None = None
+    received: Digest = ""
+    peak_memory: Count | None = None
+    time: float
+
+
+class Best(Metadata):
+    """The best epoch so far: its accuracy, -1 before the first."""
+
+    accuracy: Annotated[float, Field(ge=-1, le=1)]
+    epoch: Count
+
+
+class Format(Metadata):
+    """The number of the format alone, which says what the rest is."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    format: int
+
+
+class Contents(Metadata):
+    """The metadata of a checkpoint. `tandem.config.load.check_config` checks the config."""
+
+    format: Literal[FORMAT]
+    config: dict[str, JsonValue]
+    framework: Annotated[str, Field(pattern="^[a-z]{1,20}$")]
+    epoch: Count
+    batch: Count
+    step: Count
+    steps_per_epoch: Annotated[Count, Field(gt=0)]
+    epoch_sums: Sums
+    window_sums: Sums
+    window_seconds: Sum = 0.0  # older ones do not tell this and the next two
+    last_batch: Digest | None = None
+    received: Digest = ""
+    best: Best
+    metrics: Record | None
+    versions: dict[Name, Name]
+    class_names: ClassNames
+
+    @model_validator(mode="after")
+    def _check_position(self):
+        epochs: Any = self.config.get("epochs")
+        if self.batch >= self.steps_per_epoch:
+            raise ValueError(f"batch {self.batch} of {self.steps_per_epoch}")
+        if isinstance(epochs, int) and self.epoch > epochs:
+            raise ValueError(f"epoch {self.epoch} of {epochs}")
+        return self
 
 
 def write(path, arrays, metadata):
@@ -33,29 +113,42 @@ def write(path, arrays, metadata):
 
 
 def read(path):
-    """Read a checkpoint: (arrays, metadata).
+    """Read a checkpoint: (arrays, metadata), the latter as a dict of the fields of `Contents`.
 
     Raises:
-        UserError: it is not there, cut off, changed, or not a Tandem checkpoint.
+        UserError: it is not there, cut off, changed, or not a Tandem checkpoint, or its metadata are out of range.
     """
+    files.check_plain(path, "checkpoint")
     try:
         with safe_open(path, framework="numpy") as file:
-            header = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  not a dict
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such checkpoint; check the path") from None
+            header, names = file.metadata() or {}, file.keys()
+            others = {file.get_slice(name).get_dtype() for name in names} - DTYPES
+            arrays = {name: file.get_tensor(name) for name in names if not others}
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path}: damaged or not a checkpoint ({error}); use another") from error
     if "tandem" not in header:
         raise UserError(f"{path}: a safetensors file, but not one of Tandem's; use one from a run folder")
+    if others:
+        raise UserError(f"{path}: holds arrays of {', '.join(sorted(others))}, which no run writes; use another")
     if header.get("digest") != _digest(arrays, header["tandem"]):
         raise UserError(f"{path}: damaged (its contents do not match their digest); use another")
-    metadata = json.loads(header["tandem"])
-    if metadata["format"] != FORMAT:
-        raise UserError(
-            f"{path}: format {metadata['format']}, but this Tandem reads {FORMAT}; use the Tandem it is from"
-        )
-    return arrays, metadata
+    found = read_json(Format, header["tandem"], path).format
+    if found != FORMAT:
+        raise UserError(f"{path}: format {found}, but this Tandem reads {FORMAT}; use the Tandem it is from")
+    return arrays, read_json(Contents, header["tandem"], path).model_dump(mode="json")
+
+
+def preprocessing(arrays, size, origin):
+    """(mean, std) among the `arrays` of a checkpoint, each [3, 1, 1], or the mean [3, `size`, `size`].
+
+    Raises:
+        UserError: one is not there, of another shape, not finite, or a std is not positive; names `origin`.
+    """
+    mean, std = (arrays.get(f"preprocessing/{name}", np.zeros(0)) for name in ("mean", "std"))
+    fits = mean.shape in ((3, 1, 1), (3, size, size)) and std.shape == (3, 1, 1)
+    if not (fits and np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
+        raise UserError(f"{origin}: does not say how to normalise images of {size} pixels; use another")
+    return mean, std
 
 
 def file_name(step):

@@ -20,7 +20,7 @@ from tandem.data.batches import digest, evaluation_batches, prefetch, steps_per_
 from tandem.data.images import fill_color, load_dataset, normalization
 from tandem.frameworks.base import check_equal, load_engine
 from tandem.frameworks.environment import place_in_job
-from tandem.training import checkpoint
+from tandem.training import checkpoint, trust
 from tandem.training.recorder import TESTED, NoRecorder, Recorder, check_free
 
 import numpy as np
@@ -71,6 +71,11 @@ class Run:
         if rank == 0:
             check_free(self.folder)
         self.data = load_dataset(settings.data, settings.seed)
+        for name in self.data.class_names:
+            if not name.isprintable():  # no checkpoint may hold it: see core/metadata.py
+                raise UserError(f"data: the class {name!r} has control characters in its name; rename its folder")
+        for note in self.data.notes:
+            self.console.print(f"warning: {note}")
         self.mean, self.std = normalization(self.data.train.images, settings.data.normalization)
         self.steps_per_epoch = steps_per_epoch(len(self.data.train.labels), settings.batch_size)
         if not self.steps_per_epoch:
@@ -104,6 +109,7 @@ class Run:
             self.folder.mkdir(parents=True, exist_ok=True)
             # First, for it takes the folder: a run that is going on there keeps its files.
             self.recorder = Recorder(self.folder, framework, self.step if resumed is not None else -1)
+            trust.record(self.folder, settings.network)
             save_config(settings, self.folder / "config.yaml")
             environment = self.engine.record | {"versions": self._versions(), "machine": platform.platform()}
             (self.folder / "environment.json").write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")
@@ -389,7 +395,7 @@ class Run:
         return {what: hashlib.sha256(b"".join(parts)).digest() for what, parts in facts.items()}
 
     def _resume(self, path, arrays, metadata):
-        mean, std = arrays.pop("preprocessing/mean"), arrays.pop("preprocessing/std")
+        mean, std = arrays.pop("preprocessing/mean", None), arrays.pop("preprocessing/std", None)
         if tuple(metadata["class_names"]) != self.data.class_names:
             raise UserError(f"{path}: its classes are not those of the configured data; use the data it was made with")
         then = check_config(metadata["config"], str(path)).model_dump(mode="json")  # what it lacks is newer than it
@@ -402,6 +408,9 @@ class Run:
                 raise UserError(f"{path}: was made with {keys}: {before}, not {after}; a run keeps its own")
         if not (np.array_equal(mean, self.mean) and np.array_equal(std, self.std)):
             raise UserError(f"{path}: was made with other training images; use the same ones")
+        if metadata["steps_per_epoch"] != self.steps_per_epoch:
+            steps = f"{metadata['steps_per_epoch']} steps an epoch, not {self.steps_per_epoch}"
+            raise UserError(f"{path}: was made with {steps}; use the same training images")
         self.engine.load_state(arrays, str(path))
         self.epoch, self.batch = metadata["epoch"], metadata["batch"]
         self.epoch_sums = np.array(metadata["epoch_sums"])

@@ -24,6 +24,7 @@ PADDLE_ENGINE = "tandem/frameworks/paddle/engine.py"
 TENSORFLOW_LAYERS = "tandem/frameworks/tensorflow/layers.py"
 TENSORFLOW_KERNELS = "tandem/frameworks/tensorflow/kernels.py"
 TENSORFLOW_ENGINE = "tandem/frameworks/tensorflow/engine.py"
+TENSORFLOW_LAYOUTS = "tandem/frameworks/tensorflow/layouts.py"
 
 
 BATCH_SIZE, STEPS = 4, 2

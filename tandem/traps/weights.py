@@ -3,13 +3,13 @@
 from unittest.mock import patch
 
 from tandem.traps.symbols import Code
-from tandem.traps.trap import KERAS, PADDLE, PADDLE_ENGINE, TENSORFLOW_ENGINE, enter
+from tandem.traps.trap import KERAS, PADDLE, PADDLE_ENGINE, TENSORFLOW_ENGINE, TENSORFLOW_LAYOUTS, enter
 
 THEME = "Initial weights and layout"
 
 LAYOUT_CODE = {
     "paddle": Code(PADDLE_ENGINE, "Engine.load_state", "variable.set_value("),
-    "tensorflow": Code(TENSORFLOW_ENGINE, "_from_canonical", "return"),
+    "tensorflow": Code(TENSORFLOW_LAYOUTS, "from_canonical", "return np.moveaxis(array, (0, 1), (-1, -2))"),
 }
 WEIGHTS_CODE = {
     "paddle": Code(PADDLE_ENGINE, "Engine.__init__", "weights = initial_state("),
@@ -25,19 +25,19 @@ def kernels_as(axes_of):
     """TensorFlow's engine with other axes for Paddle's kernels: `axes_of(shape)`, or None where they are right."""
     from tandem.frameworks.tensorflow import engine
 
-    into, out_of = engine._from_canonical, engine._to_canonical
+    into, out_of = engine.from_canonical, engine.to_canonical
 
-    def from_canonical(array):
+    def from_canonical(array, *where):
         axes = axes_of(array.shape)
-        return into(array.transpose(axes) if axes else array)
+        return into(array.transpose(axes) if axes else array, *where)
 
-    def to_canonical(array):
-        array = out_of(array)
+    def to_canonical(array, *where):
+        array = out_of(array, *where)
         axes = axes_of(array.shape)
         # All of these axes are their own inverse, so a state makes the round trip unchanged.
         return array.transpose(axes).copy() if axes else array
 
-    return patch.multiple(engine, _from_canonical=from_canonical, _to_canonical=to_canonical)
+    return patch.multiple(engine, from_canonical=from_canonical, to_canonical=to_canonical)
 
 
 @enter(

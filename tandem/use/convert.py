@@ -8,21 +8,23 @@ import io
 import json
 import multiprocessing
 import os
+import pickle
 import platform
 import re
 import textwrap
 import zipfile
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import data_utils
-from tandem.config.load import check_config, load_config
-from tandem.core import files, state
+from tandem.config.load import load_config
+from tandem.core import files, pickles, state
 from tandem.core.errors import UserError
 from tandem.data.batches import steps_per_epoch
 from tandem.data.images import load_dataset, normalization
 from tandem.frameworks.base import INITIAL_SCALE, load_engine
-from tandem.training import checkpoint
+from tandem.training import checkpoint, trust
 
 import numpy as np
 
@@ -32,11 +34,15 @@ FRAMEWORKS = {".pdparams": "paddle", ".keras": "tensorflow"}
 NAME_TABLE = "StructuredToParameterName@@"
 """An entry that paddle.save adds to a state_dict: Paddle's internal names of the tensors."""
 
+MEMBERS, UNPACKED = 10_000, (1 << 26, 20)
+"""How many files a .keras may hold, and how long all may be: so many bytes, and so many times its own length. Keras
+does not compress what it writes."""
+
 ROUNDING = {"float64": 1e-9, "float32": 1e-4, "bfloat16": 0.1, "float16": 0.1}
 """How much logits may differ, relative to the largest, by the precision a .keras computes in. Weights stay exact."""
 
 
-def convert(source, target, config=None, num_classes=None, force=False, warn=print):
+def convert(source, target, config=None, num_classes=None, force=False, warn=print, network=None):
     """Write the network in `source` to `target`, in the format of its extension; return what was written.
 
     Args:
@@ -46,6 +52,7 @@ def convert(source, target, config=None, num_classes=None, force=False, warn=pri
         num_classes: length of the logits; by default, as many as the config's data has classes.
         force: whether an existing `target` may be replaced.
         warn: called with a line for each damaged checkpoint that is skipped.
+        network: the Python file of a checkpoint's network, where that is the user's own: see trust.py.
 
     Returns:
         A line of text for the user, and for a .keras that Keras alone cannot load, a line that says how to load it.
@@ -61,7 +68,9 @@ def convert(source, target, config=None, num_classes=None, force=False, warn=pri
             raise UserError(
                 f"{source}: a checkpoint holds its config and classes; leave out --config and --num-classes"
             )
-        source, weights, settings, num_classes = _read_checkpoint(source, warn)
+        source, weights, settings, num_classes = _read_checkpoint(source, network, warn)
+    elif network is not None:
+        raise UserError(f"{source}: takes its network from --config; leave out --network")
     else:
         if config is None:
             raise UserError(f"{source}: does not say which network it is from; add --config FILE, which names it")
@@ -122,8 +131,8 @@ def _formats(source, target):
         found.append(suffix)
     if found[0] == found[1]:
         raise UserError(f"{target}: is of the same format as {source}; copy the file")
-    if not source.exists():
-        raise UserError(f"{source}: no such file; check the path")
+    if not source.is_dir():
+        files.check_plain(source)
     return found
 
 
@@ -139,7 +148,7 @@ def _check_target(target, force):
         raise UserError(f"{target}: cannot be written; name a file in another folder")
 
 
-def _read_checkpoint(source, warn):
+def _read_checkpoint(source, network, warn):
     """(path, weights and statistics, settings, number of classes) of a checkpoint, or of the newest of a run folder."""
     if source.is_dir():
         try:
@@ -149,16 +158,8 @@ def _read_checkpoint(source, warn):
     else:
         arrays, metadata = checkpoint.read(source)
     weights = {name: array for name, array in arrays.items() if "/" not in name}
-    return source, weights, check_config(metadata["config"], source), len(metadata["class_names"])
-
-
-class _Unpickler(data_utils.ArrayUnpickler):
-    """Loads arrays only, also with their bytes as Latin-1 text, as pickle's protocol 2 writes them."""
-
-    allowed = {  # noqa: RUF012 - a constant
-        **data_utils.ArrayUnpickler.allowed,
-        ("_codecs", "encode"): lambda text, encoding: text.encode("latin1"),
-    }
+    settings = trust.settings_of(source, metadata, [f"network.file={json.dumps(str(network))}"] if network else ())
+    return source, weights, settings, len(metadata["class_names"])
 
 
 def _read_pdparams(source):
@@ -166,18 +167,20 @@ def _read_pdparams(source):
 
     paddle.load is not used: it unpickles whatever a file asks for (paddle/framework/io.py), which may run any program.
     """
+    files.check_plain(source)
     try:
         with source.open("rb") as file:
-            content = _Unpickler(file, encoding="latin1").load()
-    except Exception as error:  # a damaged pickle may raise almost anything
-        reason = textwrap.shorten(str(error), 100)
-        raise UserError(f"{source}: damaged, or more than a state_dict ({reason}); {_HOW_TO_SAVE}") from error
+            content = pickles.load(file)
+    except pickle.UnpicklingError as error:
+        raise UserError(f"{source}: damaged, or more than a state_dict ({error}); {_HOW_TO_SAVE}") from error
     if not isinstance(content, dict):
         raise UserError(f"{source}: holds no state_dict; {_HOW_TO_SAVE}")
+    # Python 2 wrote names as bytes.
+    content = {name.decode("latin1") if isinstance(name, bytes) else name: array for name, array in content.items()}
     content.pop(NAME_TABLE, None)
     for name, array in content.items():
-        if not (isinstance(name, str) and isinstance(array, np.ndarray)):
-            raise UserError(f"{source}: {name!r} is not an array; {_HOW_TO_SAVE}")
+        if not isinstance(array, np.ndarray):
+            raise UserError(f"{source}: {textwrap.shorten(name, 100)!r} is not an array; {_HOW_TO_SAVE}")
     _precision(content, source)
     return {state.from_paddle(name): array for name, array in content.items()}
 
@@ -243,6 +246,10 @@ def _in_process(framework, function, *arguments):
             return pool.submit(function, *arguments).result()
         except ImportError as error:
             raise UserError(f"this needs {framework}, which cannot be imported ({error}); install it") from error
+        except BrokenProcessPool as error:  # HDF5 may crash on a damaged file, and a network may need all memory
+            raise UserError(
+                f"the process of {framework} ended as it was at work; check the file and the config"
+            ) from error
 
 
 # What follows runs in a process of its own.
@@ -308,7 +315,7 @@ def _read_keras(source, settings, num_classes):
 def _reading_keras(source):
     try:
         yield
-    except ImportError:
+    except (ImportError, UserError):
         raise
     except Exception as error:  # a damaged file may raise almost anything
         reason = textwrap.shorten(str(error), 200)
@@ -321,16 +328,29 @@ def _close(a, b, tolerance):
 
 
 def _precision_of_keras(source):
-    """float64 if a .keras holds it, otherwise float32.
+    """float64 if a .keras holds it, otherwise float32. Checks first that it holds no more than it says and than it is.
 
     A model whose layers are made by a class of its own loads in the precision that is set, not in the saved one.
     """
     import h5py
 
-    found = set()
-    with zipfile.ZipFile(source) as archive, h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as weights:
-        weights.visititems(lambda _, item: found.add(item.dtype) if isinstance(item, h5py.Dataset) else None)
-    return "float64" if np.dtype("float64") in found else "float32"
+    most, datasets, others = UNPACKED[0] + UNPACKED[1] * source.stat().st_size, [], []
+
+    def enter(_, item):
+        if isinstance(item, h5py.Dataset):
+            # One may have its values in any other file, and Keras would read that.
+            (others if item.external or item.is_virtual else datasets).append(item)
+
+    with zipfile.ZipFile(source) as archive:
+        members = archive.infolist()
+        if len(members) > MEMBERS or sum(member.file_size for member in members) > most:
+            raise UserError(f"{source}: unpacked, it is far larger than it is; write it with model.save")
+        with h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as weights:
+            weights.visititems(enter)
+            weights.visititems_links(lambda _, link: others.append(link) if hasattr(link, "path") else None)
+            if others or sum(dataset.nbytes for dataset in datasets) > most:
+                raise UserError(f"{source}: its weights are not in it, or are too large; write it with model.save")
+            return "float64" if any(dataset.dtype == np.float64 for dataset in datasets) else "float32"
 
 
 def _write(framework, source, weights, target, *network):

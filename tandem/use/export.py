@@ -5,14 +5,19 @@ classes], in evaluation mode. It is run and compared with the engine before it r
 """
 
 import json
+import logging
 import os
+import subprocess
+import sys
 import tempfile
 import textwrap
+from logging.handlers import BufferingHandler
 from pathlib import Path
 
 import data_utils
 from tandem.core import files
 from tandem.core.errors import UserError
+from tandem.core.paths import child_environment
 from tandem.frameworks import environment
 from tandem.use import inference
 
@@ -113,7 +118,7 @@ def _check_target(target, kind, force):
 def _images(classifier):
     """Test images of the config's data for `BATCHES`; noise if there are not enough on the disk."""
     data, size, count = classifier.settings.data, classifier.image_size, sum(BATCHES)
-    if data.source != "cifar10" or Path(data.directory, data_utils.FOLDER).is_dir():  # do not download for this
+    if data.source != "cifar10" or not data_utils.missing_files(data.directory):  # do not download for this
         try:
             images = classifier.dataset().test.images[:count]
             if len(images) == count:
@@ -178,12 +183,16 @@ def _write_onnx(classifier, path):
 def _onnx_of_paddle(classifier, folder):
     """Convert by way of Paddle's own format, in `folder`."""
     import onnx
-    import paddle2onnx
 
     _write_paddle(classifier, folder)
-    files = str(folder / "model.json"), str(folder / "model.pdiparams")
-    # Not with `save_file`: then paddle2onnx lets Polygraphy install packages, from an index that pip does not know.
-    model = onnx.load_from_string(paddle2onnx.export(*files, save_file=None, opset_version=OPSET))
+    names = [str(folder / name) for name in ("model.json", "model.pdiparams", "model.onnx")]
+    command = [sys.executable, "-m", "tandem.use.paddle_to_onnx", *names, str(OPSET)]
+    finished = subprocess.run(command, capture_output=True, text=True, errors="replace", env=child_environment())
+    if finished.returncode:
+        lines = [line.strip() for line in f"{finished.stdout}\n{finished.stderr}".splitlines() if line.strip()]
+        marked = [line.partition("]")[2] for line in lines if line.startswith("[ERROR]")]
+        _refuse(classifier, "paddle2onnx", marked or lines[-1:] or [f"exit code {finished.returncode}"])
+    model = onnx.load(names[-1])
     graph = model.graph
     used = {name for node in graph.node for name in node.input}
     unused = [node for node in graph.node if node.op_type == "Constant" and node.output[0] not in used]
@@ -196,10 +205,29 @@ def _onnx_of_paddle(classifier, folder):
 
 
 def _onnx_of_tensorflow(classifier):
+    import tensorflow as tf
     import tf2onnx
 
-    function = _tensorflow_function(classifier)
-    return tf2onnx.convert.from_function(function, function.input_signature, opset=OPSET)[0]
+    function, said = _tensorflow_function(classifier), BufferingHandler(1 << 20)
+    logging.getLogger("tf2onnx").addHandler(said)
+    # So that functions within it become part of it: Keras compiles a grouped convolution by XLA, in one of its own.
+    tf.config.run_functions_eagerly(True)
+    try:
+        model = tf2onnx.convert.from_function(function, function.input_signature, opset=OPSET)[0]
+    finally:
+        tf.config.run_functions_eagerly(False)
+        logging.getLogger("tf2onnx").removeHandler(said)
+    # It goes on without an operator that it lacks.
+    errors = [record.getMessage() for record in said.buffer if record.levelno >= logging.ERROR]
+    if errors:
+        _refuse(classifier, "tf2onnx", errors)
+    return model
+
+
+def _refuse(classifier, converter, said):
+    """Raise the UserError of a `converter` that did not succeed; `said` are its lines."""
+    reason = textwrap.shorten("; ".join(said), 300)
+    raise UserError(f"{classifier.path}: {converter} cannot convert it to ONNX ({reason}); try another --format")
 
 
 def _write_saved_model(classifier, path):

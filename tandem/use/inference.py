@@ -6,20 +6,21 @@ One process loads only one framework. An .onnx that `export` wrote runs in onnxr
 import functools
 import importlib
 import importlib.util
-import json
 import textwrap
 from pathlib import Path
+from typing import Annotated
 
-from tandem.config.load import check_config, overridden
-from tandem.core import state
+from tandem.core import files, state
 from tandem.core.errors import UserError
+from tandem.core.metadata import ClassNames, Metadata, wrong
 from tandem.data.batches import Batch
-from tandem.data.images import IMAGE_EXTENSIONS, load_dataset, read_image
+from tandem.data.images import FORMATS, Passed, find_images, load_dataset, read_image
 from tandem.frameworks import environment
-from tandem.frameworks.base import load_engine
-from tandem.training import checkpoint
+from tandem.frameworks.base import FRAMEWORKS, load_engine
+from tandem.training import checkpoint, trust
 
 import numpy as np
+from pydantic import ConfigDict, Field, Json, ValidationError
 from scipy.special import softmax
 
 
@@ -34,8 +35,10 @@ class Predictor:
             report(min(start + size, len(images)))
         return np.concatenate(found)
 
-    def classify(self, paths, top=5):
+    def classify(self, paths, top=5, warn=print):
         """Yield (path, [(class name, probability), ...]) for each image file, with the `top` most probable classes.
+
+        `warn` is told what is odd about a file that can be read all the same.
 
         Raises:
             UserError: one is not an image.
@@ -43,7 +46,9 @@ class Predictor:
         size = self.image_size
         for start in range(0, len(paths), self.batch_size):
             batch = paths[start : start + self.batch_size]
-            images = np.stack([read_image(path, size) for path in batch])
+            images = np.stack(
+                [read_image(path, size, lambda what, path=path: warn(f"{path}: {what}")) for path in batch]
+            )
             for path, row in zip(batch, softmax(self.logits(images), axis=1), strict=True):
                 best = np.argsort(-row, kind="stable")[:top]
                 yield path, [(self.class_names[label], float(row[label])) for label in best]
@@ -57,7 +62,7 @@ class Classifier(Predictor):
     Args:
         source: a checkpoint, or a run folder, for its newest whole one.
         framework: "paddle" or "tensorflow"; by default the one that wrote it.
-        overrides: changes to its config ("data.directory=/data").
+        overrides: changes to its config ("data.directory=/data", "network.file=mynet.py"): see trust.py.
         ema: whether to use the EMA of weights and statistics in their place.
         warn: called with a line for each damaged checkpoint that is skipped.
 
@@ -81,21 +86,26 @@ class Classifier(Predictor):
         source = Path(source)
         if source.is_dir() and not checkpoint.newest_first(source / "checkpoints"):
             raise UserError(f"{source}: not a run folder with a checkpoint; name one, or a checkpoint")
+        self._warn = warn
         self.path, arrays, self.metadata = checkpoint.find(source, warn)
         self.name = _name(source)
         self.framework = framework or self.metadata["framework"]
+        if self.framework not in FRAMEWORKS:
+            raise UserError(f"{self.path}: was written by {self.framework}, which is not here; name a --framework")
         self.class_names = tuple(self.metadata["class_names"])
         self.ema = ema
         self.has_ema = any(name.startswith("ema/") for name in arrays)
         if ema and not self.has_ema:
             raise UserError(f"{self.path}: holds no EMA; leave out --ema")
-        settings = check_config(overridden(self.metadata["config"], overrides or ()), str(self.path))
-        size = self.metadata["config"]["data"]["image_size"]
+        self._overrides = tuple(overrides or ())
+        settings = trust.settings_of(self.path, self.metadata, self._overrides)
+        data = self.metadata["config"].get("data")
+        size = data.get("image_size", settings.data.image_size) if isinstance(data, dict) else settings.data.image_size
         if settings.data.image_size != size:
             raise UserError(f"-o data.image_size={settings.data.image_size}: {self.path} was trained on {size} pixels")
         self.settings = settings.without_ema()
         self.image_size, self.batch_size = size, settings.batch_size
-        self._preprocessing = arrays["preprocessing/mean"], arrays["preprocessing/std"]
+        self._preprocessing = checkpoint.preprocessing(arrays, size, str(self.path))
         if ema:
             self.weights = {name[len("ema/") :]: array for name, array in arrays.items() if name.startswith("ema/")}
         else:
@@ -140,13 +150,26 @@ class Classifier(Predictor):
         Raises:
             UserError: it cannot be loaded, or its classes are not the checkpoint's.
         """
+        trust.check_data(self.path, self.metadata, self._overrides)
         data = load_dataset(self.settings.data, self.settings.seed)
+        for note in data.notes:
+            self._warn(note)
         if data.class_names != self.class_names:
             raise UserError(
                 f"{self.path}: has {_listed(self.class_names)}, but the data has {_listed(data.class_names)}; "
                 "use the data it was made with: -o data.directory=..."
             )
         return data
+
+
+class About(Metadata):
+    """What an .onnx says about itself, as far as it is needed: each value is JSON."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    class_names: Json[ClassNames]
+    image_size: Json[Annotated[int, Field(ge=1, le=512)]]
+    ema: Json[bool]
 
 
 class OnnxClassifier(Predictor):
@@ -159,7 +182,8 @@ class OnnxClassifier(Predictor):
         class_names, image_size, batch_size: see `Classifier`.
 
     Raises:
-        UserError: onnxruntime is not installed, or the file is missing, damaged or not from Tandem.
+        UserError: onnxruntime is not installed, or the file is missing, damaged or not from Tandem, or says of itself
+            what is not so.
     """
 
     framework = "onnxruntime"
@@ -168,8 +192,7 @@ class OnnxClassifier(Predictor):
     def __init__(self, path):
         require(str(path), "onnxruntime")
         self.path = Path(path)
-        if not self.path.is_file():
-            raise UserError(f"{path}: no such file; check the path")
+        files.check_plain(path)
         with environment.quiet():
             import onnxruntime
         try:
@@ -178,17 +201,37 @@ class OnnxClassifier(Predictor):
         except Exception as error:  # a damaged file may raise almost anything
             reason = textwrap.shorten(str(error), 100)
             raise UserError(f"{path}: damaged or not an ONNX model ({reason}); export it again") from error
-        about = self._session.get_modelmeta().custom_metadata_map
+        said = self._session.get_modelmeta().custom_metadata_map
         values = [value.name for value in (*self._session.get_inputs(), *self._session.get_outputs())]
-        if values != ["images", "logits"] or "class_names" not in about:
+        if values != ["images", "logits"] or "class_names" not in said:
             raise UserError(f"{path}: an ONNX model, but not one from Tandem; make one with python -m tandem export")
-        self.class_names = tuple(json.loads(about["class_names"]))
-        self.image_size = json.loads(about["image_size"])
-        self.ema = json.loads(about["ema"])
+        try:
+            about = About.model_validate(said)
+        except ValidationError as error:
+            raise UserError(f"{path}: {wrong(error)}; export it again") from error
+        self.class_names, self.image_size, self.ema = about.class_names, about.image_size, about.ema
+        shapes = [self._session.get_inputs()[0].shape[1:], self._session.get_outputs()[0].shape[1:]]
+        if shapes != [[3, self.image_size, self.image_size], [len(self.class_names)]]:
+            raise UserError(
+                f"{path}: says that it has {len(self.class_names)} classes, and takes images of {self.image_size} "
+                f"pixels, but images and logits are of {shapes[0]} and {shapes[1]}; export it again"
+            )
 
     def predict(self, images):
-        """The logits of `images`, uint8 [B, 3, H, W], as float32 [B, classes]."""
-        return self._session.run(["logits"], {"images": images})[0]
+        """The logits of `images`, uint8 [B, 3, H, W], as float32 [B, classes].
+
+        Raises:
+            UserError: the model cannot be run, or gives anything else.
+        """
+        try:
+            with environment.quiet():
+                (logits,) = self._session.run(["logits"], {"images": images})
+        except Exception as error:  # a damaged model may raise almost anything
+            reason = textwrap.shorten(str(error), 100)
+            raise UserError(f"{self.path}: cannot be run ({reason}); export it again") from error
+        if logits.shape != (len(images), len(self.class_names)) or logits.dtype != np.float32:
+            raise UserError(f"{self.path}: its logits are {logits.dtype} {logits.shape}; export it again")
+        return logits
 
 
 def require(what, *packages):
@@ -202,8 +245,11 @@ def require(what, *packages):
             raise UserError(f"{what} needs {package}, which is not installed; pip install -r requirements-export.txt")
 
 
-def image_files(paths):
-    """The image files that `paths`, files and folders, name: all in a folder and below, sorted, but no hidden ones.
+def image_files(paths, warn=print):
+    """The image files that `paths`, files and folders, name, in order: in a folder those that training would find.
+
+    They are the images in the folder itself, or, where it has none, those in its folders: see
+    `tandem.data.images.find_images`. `warn` is told what is passed over.
 
     Raises:
         UserError: one does not exist, or a folder holds no image.
@@ -211,10 +257,12 @@ def image_files(paths):
     files = []
     for path in map(Path, paths):
         if path.is_dir():
-            inside = [file for file in sorted(path.rglob("*")) if _is_image(file, path)]
+            passed = Passed()
+            inside = _images_in(path, passed)
             if not inside:
-                kinds = ", ".join(sorted(IMAGE_EXTENSIONS))
-                raise UserError(f"{path}: holds no image ({kinds}); name another folder")
+                raise UserError(f"{path}: holds no image ({', '.join(FORMATS)}); name another folder")
+            for line in passed.lines(path):
+                warn(line)
             files += inside
         elif path.exists():
             files.append(path)
@@ -223,17 +271,20 @@ def image_files(paths):
     return files
 
 
+def _images_in(folder, passed):
+    images, folders = find_images(folder, passed)
+    if images:
+        passed.folders += folders
+        return images
+    return [image for inside in folders for image in _images_in(inside, passed)]
+
+
 def _name(source):
     """A name for output files: x for runs/x, and x-best for runs/x/checkpoints/best.safetensors."""
     if source.is_dir():
         return source.resolve().name
     folder = source.absolute().parent
     return f"{folder.parent.name}-{source.stem}" if folder.name == "checkpoints" else source.stem
-
-
-def _is_image(file, folder):
-    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    return file.suffix.lower() in IMAGE_EXTENSIONS and file.is_file() and not hidden
 
 
 def _listed(names):

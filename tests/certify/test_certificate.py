@@ -8,6 +8,7 @@ import sys
 from tandem.certify import report as certificate_report
 from tandem.certify.certificate import DRAWN_STEPS, TOLERANCES, WORKER, Certificate, certify, drawn_state, subject
 from tandem.certify.sameness import compare, relative_error
+from tandem.commands.init import init
 from tandem.config.load import check_config
 from tandem.core.errors import UserError
 from tandem.core.paths import ROOT
@@ -16,6 +17,7 @@ from tandem.training import checkpoint
 
 import numpy as np
 import pytest
+from checkpoints import metadata
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -169,8 +171,8 @@ def test_your_own_network_with_a_mistake_fails_at_its_layer(tmp_path):
         command, cwd=folder, env={"PYTHONPATH": str(ROOT), "PATH": ""}, capture_output=True, text=True
     )
     assert ended.returncode == 1, ended.stderr
-    assert "First difference: step 0, layer outputs, conv2 (Conv2D): error" in ended.stdout
-    assert "paddle trains" in ended.stdout and "tensorflow trains" in ended.stdout
+    assert "First difference: step 0, layer outputs. Layer: conv2 (Conv2D). Error" in ended.stdout
+    assert "Paddle trains" in ended.stdout and "TensorFlow trains" in ended.stdout
     written = folder / "certificates" / "mynet"
     found = json.loads((written / "certificate.json").read_text())
     assert not found["passed"] and found["first"]["name"] == "conv2" and found["steps"] == 2
@@ -197,6 +199,16 @@ def test_a_file_without_the_builders_is_an_error(workers, tmp_path):
         certify(network, *subject(network, ["data.source=digits"])[:1], workers, steps=1)
 
 
+def test_what_init_writes_passes(workers, tmp_path, capsys):
+    network = tmp_path / "fresh.py"
+    init(network)
+    assert capsys.readouterr().out == f"Written: {network}. Next: tandem certify {network}\n"
+    # In float64 alone, and without a larger step: there is then no second path to certify.
+    options = ["data.source=digits", "precision=float64", "batch_size=5"]
+    found = certify(network, subject(network, options)[0], workers, steps=1)
+    assert found.passed and list(found.layers)[:3] == ["pad1", "conv1", "bn1"], found.first
+
+
 def test_a_process_that_dies_is_a_failure_and_not_an_end(tmp_path):
     text = OWN.format(name="mortal", bias_attr="None", before="pass").replace(
         'layers.ReLU(name="relu1")', 'layers.Lambda(lambda x: __import__("os").abort(), name="relu1")'
@@ -218,7 +230,8 @@ def test_it_begins_with_the_state_of_a_checkpoint(workers, tmp_path):
     shapes = {name: array.shape for name, array in workers.read("state")["paddle"].items()}
     arrays = {name: random.uniform(0.1, 1, shape).astype(np.float32) for name, shape in shapes.items()}
     path = tmp_path / "step-000000001.safetensors"
-    checkpoint.write(path, arrays | {"preprocessing/mean": np.zeros(3)}, {"config": settings.model_dump(mode="json")})
+    held = metadata(config=settings.model_dump(mode="json"))
+    checkpoint.write(path, arrays | {"preprocessing/mean": np.zeros(3)}, held)
     settings, state = subject(path)
     found = certify(path, settings, workers, steps=1, state=state)
     assert found.passed
@@ -342,9 +355,9 @@ def test_the_page_is_self_contained(clean, tmp_path):
     certificate_report.save(clean, tmp_path / "new folder")
     page = (tmp_path / "new folder" / "certificate.html").read_text()
     assert "<script" not in page and not re.search(r"(src|href)=[\"'](?!#)", page)
-    assert {"paddle trains", "tensorflow evaluates", "batch of 128"} < certificate_report.folded(clean.phases).keys()
-    for phase, entry in certificate_report.folded(clean.phases).items():
-        assert f"<td>{phase}</td>" in page and certificate_report.number(entry["error"]) in page
+    rows = {row["phase"]: row for row in certificate_report.folded(clean)}
+    assert {"Paddle trains", "TensorFlow evaluates", "batch of 128"} < rows.keys()
+    assert all(f"<td>{phase}</td>" in page and row["error"] in page for phase, row in rows.items())
     assert json.loads((tmp_path / "new folder" / "certificate.json").read_text())["passed"]
     assert "PASSED" in certificate_report.verdict(clean)[-1]
 

@@ -13,6 +13,7 @@ from tandem.training import loop as training
 
 import pytest
 import typer
+from checkpoints import metadata
 
 CONFIG = ROOT / "configs" / "quickstart.yaml"
 
@@ -48,10 +49,9 @@ def refused(*, framework="paddle", config=CONFIG, overrides=(), resume=None, run
 
 def write_checkpoint(folder, overrides=(), **position):
     """The file of a checkpoint of the quickstart, without weights."""
-    metadata = {"config": load_config(CONFIG, overrides).model_dump(mode="json"), "framework": "paddle"}
-    metadata |= {"epoch": 1, "batch": 0, "steps_per_epoch": 43} | position
+    config = load_config(CONFIG, overrides).model_dump(mode="json")
     path = folder / "checkpoints" / checkpoint.file_name(5)
-    checkpoint.write(path, {}, metadata)
+    checkpoint.write(path, {}, metadata(**{"config": config, "steps_per_epoch": 43} | position))
     return path
 
 

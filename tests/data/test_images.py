@@ -1,6 +1,9 @@
 """Digits, folders and image files, and their normalisation."""
 
-from tandem.data.images import fill_color, load_dataset, normalization, read_image
+import os
+import unicodedata
+
+from tandem.data.images import Passed, fill_color, find_images, load_dataset, normalization, read_image
 
 import numpy as np
 import pytest
@@ -109,10 +112,120 @@ def test_folder_errors_name_what_is_wrong(tmp_path):
     (tmp_path / "test" / "c" / "1.png").unlink()
     (tmp_path / "test" / "c").rmdir()
     whole = (tmp_path / "test" / "b" / "1.png").read_bytes()
-    for broken in (b"", b"no image", whole[:40], whole[: len(whole) * 2 // 3]):
-        (tmp_path / "test" / "b" / "1.png").write_bytes(broken)
-        with fails("b/1.png: cannot be read as an image"):
+    broken = {
+        b"": r"is empty\)",
+        b"<html>403</html>": "is of none of the formats BMP, GIF, ",
+        whole[:40]: "",
+        whole[: len(whole) * 2 // 3]: "",
+    }
+    for content, reason in broken.items():
+        (tmp_path / "test" / "b" / "1.png").write_bytes(content)
+        with fails(rf"b/1.png: cannot be read as an image \(.*{reason}"):
             load_dataset(data, 0)
+
+
+def two_classes(folder, count=4):
+    """`count` images of each of two classes."""
+    for name in ("cat", "dog"):
+        for number in range(count):
+            save(folder / name / f"{number}.png", (number, 2, 3))
+    return folder
+
+
+def test_what_is_passed_over_is_counted_and_named_and_what_systems_leave_is_not(tmp_path):
+    folder = two_classes(tmp_path / "images")
+    for name in ("labels.csv", "cat/notes.txt", "cat/README"):
+        (folder / name).write_text("x")
+    save(folder / "cat" / "indoor" / "1.png", (1, 2, 3))
+    (folder / "dog" / "d.jpg").mkdir()
+    for name in ("cat/Thumbs.db", ".DS_Store", "cat/._0.png", "cat/desktop.ini"):
+        (folder / name).write_bytes(b"x")
+    for name in ("__MACOSX/cat", ".cache", "cat/@eaDir/0.png", "lost+found"):
+        (folder / name).mkdir(parents=True)
+    dataset = load_dataset(settings_for("folder", folder), 0)
+    assert dataset.class_names == ("cat", "dog")
+    assert dataset.notes == (
+        f"passed over in {folder}: 3 files without an image in it (.csv, no ending, .txt); "
+        "2 folders where none is looked for: cat/indoor/ (1 file), dog/d.jpg/ (0 files)",
+    )
+
+
+def test_what_lies_beside_train_and_test_is_passed_over(tmp_path):
+    for part in ("Train", "TEST", "val"):
+        two_classes(tmp_path / part)
+    dataset = load_dataset(settings_for("folder", tmp_path), 0)
+    assert [len(split.labels) for split in (dataset.train, dataset.test)] == [8, 8]
+    assert dataset.notes == (f"passed over in {tmp_path}: 1 folder where none is looked for: val/ (8 files)",)
+    os.rename(tmp_path / "TEST", tmp_path / "valid")
+    with fails("holds train/, but no test/; rename val/, or add test/"):
+        load_dataset(settings_for("folder", tmp_path), 0)
+
+
+def test_the_content_decides_what_is_an_image(tmp_path):
+    save(tmp_path / "a.jfif", (1, 2, 3), format="JPEG")
+    save(tmp_path / "no_ending", (1, 2, 3), format="PNG")
+    save(tmp_path / "a.txt", (1, 2, 3), format="WEBP")
+    save(tmp_path / "gif.jpg", 9, "L", format="GIF")
+    (tmp_path / "page.html").write_text("<html>")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("nowhere")
+    passed = Passed()
+    images, folders = find_images(tmp_path, passed)
+    assert [path.name for path in images] == ["a.jfif", "a.txt", "gif.jpg", "no_ending"] and folders == []
+    assert [path.name for path in passed.files] == ["link", "page.html", "pipe"]
+    assert all(read_image(path, 4).shape == (3, 4, 4) for path in images)
+    (tmp_path / "link.png").symlink_to("nowhere")
+    with fails("link.png: is no file, or a link to none"):
+        read_image(find_images(tmp_path, passed)[0][-1].with_name("link.png"), 4)
+
+
+def test_class_names_are_compared_in_one_form_of_unicode(tmp_path):
+    for part, form in {"train": "NFC", "test": "NFD"}.items():
+        for name in ("café", "dog"):
+            save(tmp_path / part / unicodedata.normalize(form, name) / "1.png", (1, 2, 3))
+    assert load_dataset(settings_for("folder", tmp_path), 0).class_names == ("café", "dog")
+    save(tmp_path / "test" / "café" / "1.png", (1, 2, 3))
+    with fails("two folders have this name, written in two forms of Unicode"):
+        load_dataset(settings_for("folder", tmp_path), 0)
+
+
+def test_a_name_that_is_not_utf8_gets_one_line(tmp_path):
+    two_classes(tmp_path)
+    os.mkdir(os.fsencode(tmp_path) + b"/caf\xe9")
+    with fails(r"caf\\xe9'?: its name is not UTF-8; rename it"):
+        load_dataset(settings_for("folder", tmp_path), 0)
+
+
+def test_floats_and_whole_numbers_of_32_bits_are_scaled_by_a_rule_or_refused(tmp_path):
+    def saved(pixels):
+        Image.fromarray(np.broadcast_to(pixels, (4, 4)).copy()).save(tmp_path / "x.tif")
+        return read_image(tmp_path / "x.tif", 4)[:, 0, 0].tolist()
+
+    assert saved(np.array([0, 1, 0, 1], np.float32) * 0 + np.float32(0.5)) == [128, 128, 128]
+    assert saved(np.float32(1)) == [255, 255, 255]
+    for pixels in (np.float32(1.5), np.float32(-0.1), np.float32("nan")):
+        with fails("x.tif: cannot be read as an image .floats outside 0..1, from .*: what is white"):
+            saved(pixels)
+    with fails("x.tif: cannot be read as an image .whole numbers of 32 bits, from 300 to 300: what is white"):
+        saved(np.int32(300))
+
+
+def test_an_image_of_too_many_pixels_is_refused(tmp_path, monkeypatch):
+    save(tmp_path / "x.png", 1, "L", (12, 10))
+    for limit in (110, 50):  # Pillow warns of the first, and raises an error for twice as many
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
+        with fails(f"x.png: has more than {limit} pixels"):
+            read_image(tmp_path / "x.png", 4)
+
+
+def test_damaged_exif_data_are_said_once_and_the_image_is_read(tmp_path):
+    two_classes(tmp_path)
+    cut = b"Exif\x00\x00MM\x00*\x00\x00\x00\x08\x00\x05\x01\x12\x00\x02\x00\x00\x00\x20\x7f\xff\xff\xff"
+    for name in ("e1.jpg", "e2.jpg", "e3.jpg", "e4.jpg"):
+        save(tmp_path / "cat" / name, (1, 2, 3), exif=cut)
+    notes = load_dataset(settings_for("folder", tmp_path), 0).notes
+    assert any("cat/e1.jpg (and " in note and "Corrupt EXIF data" in note for note in notes)
+    assert len(notes) <= 4
 
 
 def test_folder_needs_two_classes_and_two_images_to_split(tmp_path):
@@ -145,6 +258,12 @@ def test_read_image_of_any_mode(tmp_path, mode, color, name, expected):
     assert image.shape == (3, 4, 4) and image.dtype == np.uint8 and image.flags.c_contiguous
     if expected:
         assert (image == np.array(expected)[:, None, None]).all()
+
+
+def test_lab_is_read_as_srgb(tmp_path):
+    for light, grey in ((0, 0), (255, 255), (136, 127)):  # L* = 53.4 is the middle of sRGB
+        save(tmp_path / "x.tiff", (light, 128, 128), "LAB")
+        assert np.abs(read_image(tmp_path / "x.tiff", 4).astype(int) - grey).max() <= 2
 
 
 def test_read_image_of_a_palette_with_transparency(tmp_path):

@@ -227,6 +227,10 @@ def test_sixteen_bits_in_tensorflow(found):
         assert low[precision]["losses"][2] < low[precision]["losses"][0]
 
 
+def test_a_keras_input_does_not_round_the_images(found):
+    assert found["tensorflow"]["inputs"] == {"float32": "float32", "float64": "float64", "bfloat16": "float32"}
+
+
 def test_an_overflow_leaves_out_the_step_and_halves_the_scale(found):
     low = found["tensorflow"]["low"]
     assert low["scale"] == [65536.0, 3]

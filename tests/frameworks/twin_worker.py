@@ -206,6 +206,17 @@ def grouped(folder, framework, channels):
     )
 
 
+def input_dtypes(engine):
+    """By precision, the type of a keras.Input that is given none: it rounds the images to that."""
+    import keras
+
+    found = {}
+    for precision in ("float32", "float64", "bfloat16"):
+        engine.configure(settings(precision=precision))
+        found[precision] = keras.Input((2,)).dtype
+    return found
+
+
 def low_precision(engine):
     """The first losses, and the loss scale, in 16 bits; and after an overflow."""
     found = {}
@@ -265,6 +276,7 @@ if __name__ == "__main__":
     else:
         found["refused"] = refusals(engine, [{"device": "gpu"}, {"device": "gpu:3"}])
         found["low"] = low_precision(engine)
+        found["inputs"] = input_dtypes(engine)
     for channels in (3, 100):  # more than the image has pixels is TensorFlow's own path
         grouped(folder, framework, channels)
     other = {"paddle": "tensorflow", "tensorflow": "paddle"}[framework]

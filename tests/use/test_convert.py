@@ -144,7 +144,7 @@ def made(tmp_path_factory, run_in):
             state = {name: rng.normal(1, 0.1, array.shape).astype(precision) for name, array in state.items()}
             arrays, metadata = convert._for_resuming(settings, "paddle")
             checkpoints = folder / "run" / "checkpoints"
-            metadata |= {"epoch": 3, "step": 7}
+            metadata |= {"epoch": 1, "step": 7}
             checkpoint.write(checkpoints / checkpoint.file_name(7), state | arrays, metadata)
             (checkpoints / checkpoint.file_name(8)).write_bytes(b"cut off")
             warnings = []

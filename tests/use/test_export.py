@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+from types import SimpleNamespace
 from unittest import mock
 
 from tandem.config.load import check_config
@@ -13,6 +14,7 @@ from tandem.use import export, inference
 
 import numpy as np
 import pytest
+from checkpoints import metadata
 from PIL import Image
 from processes import command, loaded
 
@@ -51,7 +53,7 @@ def make(path):
     random = np.random.default_rng(1)
     arrays = {name: array + 0.2 * random.random(array.shape, np.float32) for name, array in state.items()}
     arrays |= {"preprocessing/mean": mean, "preprocessing/std": std}
-    checkpoint.write(path, arrays, {"config": VALUES, "framework": "paddle", "class_names": NAMES, "metrics": None})
+    checkpoint.write(path, arrays, metadata(config=VALUES, class_names=NAMES))
 
 
 def predictions(source, framework, ema=False):
@@ -182,6 +184,53 @@ def test_the_ema_when_asked_in_place_of_what_exists(source, exported, expected, 
     assert [path.name for path in tmp_path.iterdir()] == ["x.onnx"]
 
 
+def test_a_converter_that_ends_its_process_is_one_line(monkeypatch, tmp_path):
+    """paddle2onnx does on whatever it cannot convert: here, no model."""
+
+    def write(classifier, folder):
+        folder.mkdir()
+        (folder / "model.json").write_text("{}")
+        (folder / "model.pdiparams").touch()
+
+    monkeypatch.setattr(export, "_write_paddle", write)
+    with pytest.raises(
+        UserError, match=r"x: paddle2onnx cannot convert it to ONNX \(.+\); try another --format"
+    ) as caught:
+        export._onnx_of_paddle(SimpleNamespace(path="x"), tmp_path / "model")
+    assert "\n" not in str(caught.value) and not loaded()
+
+
+GROUPED = """
+def grouped_tensorflow(num_classes):
+    from tensorflow import keras
+
+    layers = keras.layers
+    network = keras.Sequential([layers.Input([16, 16, 3]), layers.Conv2D(4, 1, name="conv1")])
+    network.add(layers.Conv2D(8, 3, 2, groups=2, name="conv2"))
+    network.add(layers.Flatten(name="flatten"))
+    network.add(layers.Dense(num_classes, name="fc"))
+    return network
+"""
+
+
+def export_grouped(folder):
+    """The error of the ONNX of a network with one of Keras' own grouped convolutions."""
+    from tandem.frameworks.tensorflow.engine import Engine
+
+    values = VALUES | {"network": {"name": "own", "file": str(folder / "grouped.py")}, "evaluation": {}}
+    mean, std = np.full((3, 1, 1), 120.0), np.full((3, 1, 1), 60.0)
+    arrays = Engine(check_config(values, "test"), 10, mean, std).state()
+    arrays |= {"preprocessing/mean": mean, "preprocessing/std": std}
+    checkpoint.write(folder / "x.safetensors", arrays, metadata(config=values, framework="tensorflow"))
+    named = [f"network.file={folder / 'grouped.py'}"]
+    return export.export(folder / "x.safetensors", "onnx", None, named, target=folder / "x.onnx")[1]
+
+
+def test_keras_own_grouped_convolutions(begin, tmp_path):
+    (tmp_path / "grouped.py").write_text(GROUPED)
+    assert begin("tensorflow", export_grouped, tmp_path).result() < 1e-5
+
+
 def test_a_folder_is_replaced_whole(source, begin, tmp_path):
     (tmp_path / "x").mkdir()
     for name in (export.ABOUT, "of the old one"):
@@ -306,3 +355,43 @@ def test_what_cannot_be_classified_with(exported, images, tmp_path):
     del foreign.metadata_props[:]
     onnx.save(foreign, tmp_path / "x.onnx")
     assert "an ONNX model, but not one from Tandem" in refused("classify", tmp_path / "x.onnx", images)
+    os.mkfifo(tmp_path / "fifo.onnx")
+    assert "fifo.onnx: is a FIFO or a device" in refused("classify", tmp_path / "fifo.onnx", images)
+
+
+def test_what_an_onnx_says_of_itself_is_checked(exported, images, tmp_path):
+    import onnx
+
+    model = onnx.load(exported["paddle", "onnx"])
+    right = {entry.key: entry.value for entry in model.metadata_props}
+    for changes, message in (
+        ({"class_names": '["a"]'}, "says that it has 1 classes, and takes images of 16 pixels, but images and logits"),
+        ({"class_names": "null"}, "class_names: Input should be a valid tuple"),
+        ({"class_names": "{"}, "class_names: Invalid JSON"),
+        ({"class_names": "[" * 100_000}, "class_names: Invalid JSON"),
+        ({"class_names": json.dumps([*NAMES[1:], "\x1b[2J"])}, "class_names.9: should have no control characters"),
+        ({"image_size": "32"}, "takes images of 32 pixels"),
+        ({"image_size": "1e9"}, "image_size: "),
+        ({"image_size": None}, "its metadata has no image_size"),
+        ({"ema": ""}, "ema: Invalid JSON"),
+        ({"ema": None}, "its metadata has no ema"),
+    ):
+        said = {key: value for key, value in (right | changes).items() if value is not None}
+        onnx.helper.set_model_props(model, said)
+        onnx.save(model, tmp_path / "x.onnx")
+        line = refused("classify", tmp_path / "x.onnx", images)
+        assert message in line and line.rstrip("\n").isprintable() and len(line) < 500
+
+
+def test_a_model_that_cannot_be_run_is_one_line(exported, images, tmp_path):
+    import onnx
+
+    model = onnx.load(exported["paddle", "onnx"])
+    end = next(node for node in model.graph.node if "logits" in node.output)
+    end.output[0] = "before"
+    most = onnx.numpy_helper.from_array(np.array([0, 10**9, 0, 10**9]), "most")  # 16 EB
+    model.graph.initializer.append(most)
+    model.graph.node.append(onnx.helper.make_node("Pad", ["before", "most"], ["logits"]))
+    model.graph.output[0].CopyFrom(onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["batch", 10]))
+    onnx.save(model, tmp_path / "x.onnx")
+    assert "x.onnx: " in refused("classify", tmp_path / "x.onnx", images)

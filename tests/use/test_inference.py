@@ -174,9 +174,12 @@ def classified(run, run_in, images):
     found = {}
     for framework in FRAMEWORKS:
         path = checkpoint.newest_first(run / "checkpoints")[0]
-        arguments = ("classify", path, images, "--json", "--top", 20, "--framework", framework)
+        arguments = ("classify", path, images, images / "below", "--json", "--top", 20, "--framework", framework)
         code, said, errors = run_in(framework, command, *arguments)
-        assert (code, errors) == (0, "")
+        assert code == 0 and errors == (
+            f"warning: passed over in {images}: 1 file without an image in it (.txt); "
+            "1 folder where none is looked for: below/ (1 file)\n"
+        )
         answer = json.loads(said)
         assert answer["framework"] == framework and answer["checkpoint"] == str(path)
         found[framework] = {
@@ -263,7 +266,9 @@ def test_sources_that_cannot_be(run, images, tmp_path):
         assert "no such checkpoint" in refused(name, tmp_path / "x.safetensors", *tail)
         assert "not a run folder" in refused(name, tmp_path, *tail)
         assert "damaged or not a checkpoint" in refused(name, tmp_path / "text.safetensors", *tail)
-        assert "unknown key; did you mean directory?" in refused(name, run, *tail, "-o", "data.directry=x")
+        assert "-o data.directry=x: unknown key; did you mean directory?" in refused(
+            name, run, *tail, "-o", "data.directry=x"
+        )
         assert "was trained on 16 pixels" in refused(name, run, *tail, "-o", "data.image_size=32")
 
 
@@ -277,10 +282,10 @@ def test_a_checkpoint_without_an_ema(run, images, tmp_path):
 def test_images_that_cannot_be(run, images, tmp_path):
     (tmp_path / "notes.txt").write_text("no image")
     assert "no such file" in refused("classify", run, tmp_path / "x.png")
-    assert "holds no image (.bmp" in refused("classify", run, tmp_path)
+    assert "holds no image (BMP, " in refused("classify", run, tmp_path)
     assert "cannot be read as an image" in refused("classify", run, images / "plain.png", images / "notes.txt")
     assert "cannot be read as an image" in refused("features", run, images / "notes.txt")
-    assert "cannot be read as an image" in refused("features", run, images)
+    assert "is no file" in refused("features", run, images)
 
 
 def test_data_of_other_classes(run, images, tmp_path):

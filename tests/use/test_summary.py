@@ -9,6 +9,7 @@ from tandem.training import checkpoint
 from tandem.use import summary
 
 import pytest
+from checkpoints import metadata
 
 # By hand. A convolution: out * (in * side^2 + 1) parameters, out * in * side^2 MACs at each place of its
 # output; a dense layer: in * out, and out more parameters.
@@ -53,6 +54,42 @@ def odd_tensorflow(num_classes):
     ])
 """
 
+USERS = """
+import keras
+import paddle
+import tensorflow as tf
+from paddle import nn
+
+from blocks_of_mine import WIDTH
+
+
+@keras.saving.register_keras_serializable()
+class Twin(tf.keras.Model):
+    def __init__(self, kind):
+        super().__init__()
+        self.fc = keras.layers.Dense(WIDTH, name="fc")
+        self.kind = kind
+
+    def call(self, x):
+        if self.kind == "other":
+            x = paddle.flatten(x, 1)
+        return self.fc(tf.reshape(x, [-1, 3 * 81]))
+
+
+def users_paddle(kind="right"):
+    net = nn.Sequential(("flatten", nn.Flatten()), ("fc", nn.Linear(3 * 81, WIDTH)))
+    return {"forward": net.forward, "wide": nn.Sequential(net, nn.Unflatten(1, [2, 5]))}.get(kind, net)
+
+
+def users_tensorflow(kind="right"):
+    if kind == "functional":
+        inputs = keras.Input((9, 9, 3))
+        assert inputs.dtype == keras.config.floatx() == "float32"
+        return keras.Model(inputs, keras.layers.Dense(WIDTH, name="fc")(keras.layers.Flatten(name="flatten")(inputs)))
+    return Twin(kind)
+"""
+"""Both frameworks and a module beside it at its top; builders without num_classes; a subclassed model."""
+
 
 @pytest.fixture(scope="module")
 def workers():
@@ -94,6 +131,26 @@ def test_rows_that_differ(workers, tmp_path):
     assert "differ in 3 rows: group2, mine, its" in summary.verdict(found)[-1]
 
 
+def test_a_file_as_users_write_it(workers, tmp_path):
+    (tmp_path / "users.py").write_text(USERS)
+    (tmp_path / "blocks_of_mine.py").write_text("WIDTH = 10")
+
+    def summarized(kind):
+        options = ["data.source=digits", "data.image_size=9", f"network.options.kind={kind}"]
+        return summary.summarize(str(tmp_path / "users.py"), options, workers)
+
+    for kind in ("right", "functional"):
+        for rows in summarized(kind).values():
+            assert (rows[-1]["name"], rows[-1]["shape"], rows[-1]["parameters"]) == ("fc", [10], 2440)
+    for kind, message in (
+        ("forward", r"^paddle: .*users.py: users_paddle returns a method; return a paddle Layer$"),
+        ("wide", r"^paddle: .* the network of users_paddle returns shape \[2, 2, 5\] for 2 images; return one tensor "),
+        ("other", r"^tensorflow: users.py, line 19: RuntimeError: paddle.flatten is called in the other framework"),
+    ):
+        with pytest.raises(UserError, match=message):
+            summarized(kind)
+
+
 def test_a_checkpoint_says_how_many_classes(workers, tmp_path):
     values = {
         "network": {"name": "resnet_cifar", "depth": 8, "widths": [2, 2, 2]},
@@ -103,8 +160,8 @@ def test_a_checkpoint_says_how_many_classes(workers, tmp_path):
         "precision": "bfloat16",
         "evaluation": {"ema_decay": 0.9},
     }
-    metadata = {"config": check_config(values, "test").model_dump(mode="json"), "class_names": list("abcd")}
-    checkpoint.write(tmp_path / "x.safetensors", {}, metadata)
+    config = check_config(values, "test").model_dump(mode="json")
+    checkpoint.write(tmp_path / "x.safetensors", {}, metadata(config=config, class_names=list("abcd")))
     found = summary.summarize(tmp_path / "x.safetensors", (), workers)
     assert summary.differing(found) == []
     last = found["tensorflow"][-1]

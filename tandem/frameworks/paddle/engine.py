@@ -13,7 +13,7 @@ from tandem.frameworks import base, environment
 from tandem.frameworks.base import ALONE, GROWTH_STEPS, INITIAL_SCALE
 from tandem.frameworks.environment import cpu_threads, place_in_job
 from tandem.frameworks.paddle.kernels import set_threads
-from tandem.frameworks.paddle.layers import BatchNorm1D, BatchNorm2D, Dropout, dropout_keys
+from tandem.frameworks.paddle.layers import BatchNorm1D, BatchNorm2D, Dropout, adopt, dropout_keys
 from tandem.frameworks.paddle.replicas import Replicas
 
 import numpy as np
@@ -101,6 +101,11 @@ class Engine(base.Engine):
         self.std = paddle.to_tensor(std, dtype=self.dtype)
 
         self.model = networks.build(config.network, "paddle", num_classes)
+        kinds = paddle.nn.Layer, paddle.Tensor
+        first_output = partial(self._first_output, config.data.image_size)
+        networks.check_output(config.network, "paddle", num_classes, self.model, kinds, first_output)
+        for _, layer in self._layers():
+            adopt(layer)
         self.dropouts = {name: layer for name, layer in self._layers() if isinstance(layer, Dropout)}
         for name, layer in self._layers():
             if isinstance(layer, BatchNorm2D | BatchNorm1D):
@@ -145,8 +150,10 @@ class Engine(base.Engine):
             parameter = self._model_variables()[name]
             parameter.optimize_attr["learning_rate"] = factor  # multiplies the optimizer's
             parameter.regularizer = paddle.regularizer.L2Decay(weight_decay)  # replaces the optimizer's
-        weights = initial_state({name: self.shapes[name] for name in self._model_variables()}, config.seed)
-        ema = {f"ema/{name}": weights[name] for name in self.ema}
+        buffers = {state.from_paddle(name) for name, _ in self.model.named_buffers()}
+        drawn = [name for name in self._model_variables() if name not in buffers or state.is_statistic(name)]
+        weights = initial_state({name: self.shapes[name] for name in drawn}, config.seed)
+        ema = {f"ema/{name}": weights[name] for name in weights if name in self.ema}
         self.load_state({**self.state(), **weights, **ema}, "initial weights")
 
     def train_step(self, batch, learning_rate, step):
@@ -179,28 +186,30 @@ class Engine(base.Engine):
         finally:
             _assign(variables, kept)
 
-    def trace(self, batch, learning_rate, step):
+    def trace(self, batch, learning_rate, step, inputs=False):
         """Take a training step, and return all that it computed."""
-        with self._recorded() as (images, outputs, taken):
+        with self._recorded() as record:
             logits, losses, metrics = self._backward(batch, step)
         parameters = {name: parameter for name, parameter in self.model.named_parameters() if parameter.trainable}
         gradients = {f"gradient/{name}": parameter.grad for name, parameter in parameters.items()}
         gradients = {name: gradient.numpy() for name, gradient in gradients.items() if gradient is not None}
+        outputs, of_inputs = record.outputs, _by_name("input", record.inputs) if inputs else {}
         of_outputs = {id(output): output.grad for output in outputs.values()}
         of_outputs = _by_name("output_gradient", outputs, of_outputs)
         self._update(learning_rate)
         traced = {"logits": logits.numpy(), "loss": losses.mean().numpy(), "sums": metrics.numpy()}
-        traced |= {f"taken/{name}": np.array(numbers, np.int64) for name, numbers in taken.items()}
-        return {"images": images[0].numpy(), **_by_name("output", outputs), **traced, **of_outputs, **gradients}
+        traced |= {f"taken/{name}": np.array(numbers, np.int64) for name, numbers in record.taken.items()}
+        traced |= {**of_outputs, **gradients, **of_inputs}
+        return {"images": record.images[0].numpy(), **_by_name("output", outputs), **traced}
 
     def trace_evaluation(self, batch):
         """Return all that evaluation computes."""
         self.model.eval()  # otherwise it stays in training mode
         batch, _ = share(batch, self.replicas.rank, self.replicas.count)
-        with self._recorded() as (images, outputs, _), paddle.no_grad(), paddle.amp.auto_cast(**self.amp):
+        with self._recorded() as record, paddle.no_grad(), paddle.amp.auto_cast(**self.amp):
             logits, losses, _ = self._losses(batch)
         traced = {"logits": logits.numpy(), "loss": losses.mean().numpy()}
-        return {"images": images[0].numpy(), **_by_name("output", outputs), **traced}
+        return {"images": record.images[0].numpy(), **_by_name("output", record.outputs), **traced}
 
     def layer_types(self):
         """The name of each layer's class, by the layer's name."""
@@ -232,6 +241,15 @@ class Engine(base.Engine):
             scaler["scale"] = np.reshape(arrays["loss_scale/scale"], [1])
             scaler["incr_count"] = int(arrays["loss_scale/good_steps"])
             self.scaler.load_state_dict(scaler)
+
+    def _first_output(self, size):
+        """What the model returns for two black images of `size` pixels, in evaluation mode. Nothing changes."""
+        random = paddle.get_rng_state()
+        self.model.eval()
+        with paddle.no_grad():
+            output = self.model(paddle.zeros([2, 3, size, size], self.dtype))
+        paddle.set_rng_state(random)
+        return output
 
     def _backward(self, batch, step):
         """`_losses` in training mode. Leaves the gradients of their mean (in float16, scaled) in the parameters."""
@@ -314,25 +332,27 @@ class Engine(base.Engine):
 
     @contextlib.contextmanager
     def _recorded(self):
-        """A context that gives a list and a dict, into which go the model's input and the outputs of all named layers.
+        """A context that gives a `Record`, into which go the model's input and the outputs of all named layers.
 
         The outputs keep their gradients.
         """
-        images, outputs, taken = [], {}, {}
+        record = base.Record()
 
         def keep(name, layer, inputs, output):
             if isinstance(output, paddle.Tensor):
                 if paddle.is_grad_enabled() and paddle.is_floating_point(output):
                     output.stop_gradient = False  # also where the layer, or one before it, has cut the gradient
                     output.retain_grads()
-                number = state.unused(name, outputs)
-                taken[number] = [at for at, known in enumerate(outputs.values()) if any(known is x for x in inputs)]
-                outputs[number] = output
+                number = state.unused(name, record.outputs)
+                known = enumerate(record.outputs.values())
+                record.taken[number] = [at for at, tensor in known if any(tensor is x for x in inputs)]
+                record.inputs[number] = inputs[0] if inputs else None
+                record.outputs[number] = output
 
         hooks = [layer.register_forward_post_hook(partial(keep, name)) for name, layer in self._layers()]
-        hooks.append(self.model.register_forward_pre_hook(lambda model, inputs: images.append(inputs[0])))
+        hooks.append(self.model.register_forward_pre_hook(lambda model, inputs: record.images.append(inputs[0])))
         try:
-            yield images, outputs, taken
+            yield record
         finally:
             for hook in hooks:
                 hook.remove()
@@ -345,7 +365,9 @@ class Engine(base.Engine):
         return {**self._model_variables(), **self._velocity_variables(), **ema}
 
     def _model_variables(self):
-        return {state.from_paddle(name): variable for name, variable in self.model.state_dict().items()}
+        variables = {id(variable): (name, variable) for name, variable in reversed(self.model.state_dict().items())}
+        # A shared layer has several names, of which the first counts.
+        return {state.from_paddle(name): variable for name, variable in reversed(variables.values())}
 
     def _velocity_variables(self):
         velocities = self.optimizer._accumulators["velocity"]

@@ -133,6 +133,18 @@ class Dropout(nn.Layer):
         return x * dropout_mask(self.key, x.shape, self.rate, self.first).astype(x.dtype) / (1 - self.rate)
 
 
+def adopt(layer):
+    """Make a stock `layer` one of these here, if Paddle's own cannot be the same in both frameworks.
+
+    That is a dropout, for its masks, and average pooling to 1x1, for its gradient.
+    """
+    if type(layer) is nn.Dropout and layer.axis is None and layer.mode == "upscale_in_train":
+        layer.__class__, layer.rate, layer.key, layer.first = Dropout, layer.p, None, 0
+    to_pixel = type(layer) is nn.AdaptiveAvgPool2D and layer._output_size in (1, (1, 1), [1, 1])
+    if to_pixel and layer._data_format == "NCHW":
+        layer.__class__ = AverageToPixel
+
+
 def dropout_mask(key, shape, rate, first=0):
     """`dropout.mask` as a tensor: NumPy makes it on a CPU, and the low 32 bits of int64 arithmetic on a GPU."""
     if paddle.get_device() == "cpu":
@@ -171,6 +183,14 @@ class GlobalAveragePool(nn.Layer):
     def forward(self, x):
         """See `global_average_pool`."""
         return global_average_pool(x)
+
+
+class AverageToPixel(nn.AdaptiveAvgPool2D):
+    """Average pooling to 1x1: [N, C, H, W] to [N, C, 1, 1]."""
+
+    def forward(self, x):
+        """See `global_average_pool`."""
+        return global_average_pool(x).unsqueeze([2, 3])
 
 
 class GlobalMaxPool(nn.Layer):

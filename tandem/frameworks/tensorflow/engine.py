@@ -4,15 +4,17 @@ import contextlib
 from functools import partial
 
 from tandem.config import networks
-from tandem.core import dropout, state
+from tandem.core import dropout, state, views
 from tandem.core.errors import UserError
 from tandem.core.initial_weights import initial_state
 from tandem.data.batches import share
 from tandem.frameworks import base, environment
 from tandem.frameworks.base import ALONE, GROWTH_STEPS, INITIAL_SCALE
 from tandem.frameworks.environment import cpu_threads, place_in_job
+from tandem.frameworks.tensorflow.inspection import watched
 from tandem.frameworks.tensorflow.kernels import set_threads
-from tandem.frameworks.tensorflow.layers import BatchNorm2D, Dropout, dropout_keys
+from tandem.frameworks.tensorflow.layers import BatchNorm2D, Dropout, adopt, dropout_keys
+from tandem.frameworks.tensorflow.layouts import from_canonical, to_canonical
 from tandem.frameworks.tensorflow.replicas import Replicas
 
 import numpy as np
@@ -49,6 +51,7 @@ def configure(config):
     # With Grappler, repeated runs of SE-ResNeXt differ in the last bits, so a resumed run would not equal a whole one.
     tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
     policies = {"bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
+    tf.keras.config.set_floatx("float64" if config.precision == "float64" else "float32")  # of a keras.Input
     tf.keras.config.set_dtype_policy(policies.get(config.precision, config.precision))
     record = {
         "framework": "tensorflow",
@@ -103,13 +106,25 @@ class Engine(base.Engine):
 
         size = config.data.image_size
         self.model = networks.build(config.network, "tensorflow", num_classes)
-        self.model(tf.zeros([1, size, size, 3]))  # Keras creates the variables at the first call
+        kinds = tf.keras.Model, tf.Tensor
+        first_output = partial(self._first_output, size)
+        networks.check_output(config.network, "tensorflow", num_classes, self.model, kinds, first_output)
+        self._first_output(size)  # Keras creates the variables at the first call
+        self.paddle_shapes, self.layer_names = {}, {}  # see `rename`
+        for _, layer in self._layers():
+            adopt(layer)
         self.dropouts = {name: layer for name, layer in self._layers() if isinstance(layer, Dropout)}
         for name, layer in self._layers():
             if isinstance(layer, BatchNorm2D):
                 layer.replicas = replicas
             elif replicas.count > 1 and isinstance(layer, tf.keras.layers.BatchNormalization):
                 raise UserError(f"network: {name} is Keras' own batch norm, of one worker's slice; use Tandem's")
+        # By canonical name: each weight and statistic, and the layer that holds it.
+        holders = {id(x): layer for _, layer in self._layers() for x in _own_variables(layer)}
+        self.arrays = {}
+        for variable in self.model.weights:
+            name = state.unused(self._own_name(variable), self.arrays)
+            self.arrays[name] = variable, holders.get(id(variable), self.model)
         self.parameters = self.model.trainable_variables
         self.velocities = [tf.Variable(tf.zeros_like(parameter.value)) for parameter in self.parameters]
         self.tape = None  # that `trace` records with
@@ -135,10 +150,12 @@ class Engine(base.Engine):
         self._flipped_sums = tf.function(self._flipped_sums, [images, labels], **compiled)
         self._predict = tf.function(partial(self._logits, training=False), [images], **compiled)
 
-        self.shapes = {name: _shape(variable) for name, variable in self._variables().items()}
-        self.grouped = state.grouped(config.optimizer, self.shapes)
-        weights = initial_state({name: self.shapes[name] for name in self._model_variables()}, config.seed)
-        ema = {f"ema/{name}": weights[name] for name in self.ema}
+        self.optimizer = config.optimizer
+        self._read_names()
+        buffers = [name for name, (variable, layer) in self.arrays.items() if layer.trainable > variable.trainable]
+        drawn = [name for name in self.arrays if name not in buffers or state.is_statistic(name)]
+        weights = initial_state({name: self.shapes[name] for name in drawn}, config.seed)
+        ema = {f"ema/{name}": weights[name] for name in weights if name in self.ema}
         self.load_state({**self.state(), **weights, **ema}, "initial weights")
 
     def train_step(self, batch, learning_rate, step):
@@ -166,30 +183,94 @@ class Engine(base.Engine):
         finally:
             _assign(variables, kept)
 
-    def trace(self, batch, learning_rate, step):
+    def trace(self, batch, learning_rate, step, inputs=False):
         """Take a training step, and return all that it computed."""
-        with self._recorded() as (images, outputs, taken):
+        with self._recorded() as record:
             logits, losses, metrics, gradients, of_outputs = self._backward(
-                *self._on_device(batch, step), outputs=outputs
+                *self._on_device(batch, step), outputs=record.outputs
             )
         self._update(gradients, tf.constant(learning_rate, self.dtype))
-        names = [self._canonical_name(parameter) for parameter in self.parameters]
-        pairs = zip(names, gradients, strict=True)
-        gradients = {f"gradient/{name}": _to_canonical(x.numpy()) for name, x in pairs if x is not None}
+        pairs = zip(map(self._name, self.parameters), gradients, strict=True)
+        gradients = {f"gradient/{name}": self._to_canonical(name, x) for name, x in pairs if x is not None}
+        outputs, of_inputs = record.outputs, _by_name("input", record.inputs) if inputs else {}
         of_outputs = {id(output): of_outputs[name] for name, output in outputs.items()}
         of_outputs = _by_name("output_gradient", outputs, of_outputs)
         traced = {"logits": logits.numpy(), "loss": losses.numpy().mean(), "sums": metrics.numpy()}
-        images = _channel_first(images[0].numpy())
-        traced |= {f"taken/{name}": np.array(numbers, np.int64) for name, numbers in taken.items()}
-        return {"images": images, **_by_name("output", outputs), **traced, **of_outputs, **gradients}
+        traced |= {f"taken/{name}": np.array(numbers, np.int64) for name, numbers in record.taken.items()}
+        traced |= {**of_outputs, **gradients, **of_inputs}
+        return {"images": _channel_first(record.images[0].numpy()), **_by_name("output", outputs), **traced}
+
+    def replay(self, batch, step, outputs, gradients):
+        """Take a training step's forward pass, in which each layer passes on a given output in place of its own.
+
+        So each computes by itself, from inputs that are right, together with what lies between it and the layers before
+        it. The same for the backward pass, from gradients that are right. Statistics are updated.
+
+        Args:
+            batch, step: as for `train_step`.
+            outputs, gradients: by layer, the outputs of the other framework, and the loss's gradients by them.
+
+        Returns:
+            A dict as that of `trace`, with `input/<layer>`; images are [N, H, W, C].
+        """
+        given = {name: partial(_given, array) for name, array in outputs.items()}
+        images, labels, _, keys, *mix = self._on_device(batch, step)
+        with self._recorded(given) as record, tf.GradientTape() as tape, dropout_keys(self.dropouts.values(), keys):
+            self.tape = tape
+            if mix:
+                logits, losses, _ = self._mixed_losses(images, labels, *mix)
+            else:
+                logits, losses, _ = self._losses(images, labels, training=True)
+            loss = tf.reduce_mean(losses)
+        self.tape = None
+        targets, with_gradient = [loss], [tf.ones_like(loss)]
+        for name, output in record.computed.items():
+            way = views.way_to(outputs[name], output.numpy())
+            if name in gradients and way is not None:
+                targets.append(output)
+                with_gradient.append(tf.constant(views.views(gradients[name], output.shape)[way]))
+        passed_on = {name: record.outputs[name] for name in record.computed}
+        gradients, of_outputs = tape.gradient(targets, [self.parameters, passed_on], with_gradient)
+        pairs = zip(map(self._name, self.parameters), gradients, strict=True)
+        replayed = {f"gradient/{name}": self._to_canonical(name, x) for name, x in pairs if x is not None}
+        parts = {"input": record.inputs, "output": record.computed, "output_gradient": of_outputs}
+        for what, tensors in parts.items():
+            replayed |= {f"{what}/{name}": x.numpy() for name, x in tensors.items() if isinstance(x, tf.Tensor)}
+        return {**replayed, "logits": logits.numpy()}
+
+    def apply(self, name, array):
+        """The output of the layer `name` in training mode, for an input of the other framework; None if it has none."""
+        number, layer = name.partition("#")[0], dict(self._layers())
+        outputs = []
+        with watched([(number, layer[number])], lambda name, inputs, output: outputs.append(output) or output):
+            for way in (array, np.moveaxis(array, 1, -1)) if array.ndim > 2 else (array,):
+                try:
+                    layer[number](tf.constant(way), training=True)
+                except (ValueError, tf.errors.InvalidArgumentError):
+                    continue
+        return [output.numpy() for output in outputs]
+
+    def rename(self, layers, arrays):
+        """Give layers and arrays the names that they have in the other framework.
+
+        Args:
+            layers: the new name of each layer.
+            arrays: for each weight and statistic its new name, and its shape there.
+        """
+        self.layer_names = layers
+        self.dropouts = {name: layer for name, layer in self._layers() if isinstance(layer, Dropout)}
+        self.ema = {arrays[name][0]: variable for name, variable in self.ema.items()}
+        self.arrays = {arrays[name][0]: held for name, held in self.arrays.items()}
+        self.paddle_shapes = dict(arrays.values())
+        self._read_names()
 
     def trace_evaluation(self, batch):
         """Return all that evaluation computes."""
         batch, _ = share(batch, self.replicas.rank, self.replicas.count)
-        with self._recorded() as (images, outputs, _):
+        with self._recorded() as record:
             logits, losses, _ = self._losses(batch.images, batch.labels, training=False)
         traced = {"logits": logits.numpy(), "loss": losses.numpy().mean()}
-        return {"images": _channel_first(images[0].numpy()), **_by_name("output", outputs), **traced}
+        return {"images": _channel_first(record.images[0].numpy()), **_by_name("output", record.outputs), **traced}
 
     def layer_types(self):
         """The name of each layer's class, by the layer's name."""
@@ -203,7 +284,7 @@ class Engine(base.Engine):
 
     def state(self):
         """All weights, statistics, velocities and EMA by canonical name."""
-        arrays = {name: _to_canonical(variable.numpy()) for name, variable in self._variables().items()}
+        arrays = {name: self._to_canonical(name, variable) for name, variable in self._variables().items()}
         if self.loss_scale is not None:
             arrays["loss_scale/scale"] = self.loss_scale.numpy()
             arrays["loss_scale/good_steps"] = self.good_steps.numpy()
@@ -214,10 +295,15 @@ class Engine(base.Engine):
         scale = {"loss_scale/scale": (), "loss_scale/good_steps": ()} if self.loss_scale is not None else {}
         state.check(arrays, {**self.shapes, **scale}, origin)
         for name, variable in self._variables().items():
-            variable.assign(_from_canonical(arrays[name]))
+            layer = self.arrays[name.rpartition("/")[2]][1]
+            variable.assign(from_canonical(arrays[name], layer, tuple(variable.shape)))
         if self.loss_scale is not None:
             self.loss_scale.assign(arrays["loss_scale/scale"])
             self.good_steps.assign(arrays["loss_scale/good_steps"])
+
+    def _first_output(self, size):
+        """What the model returns for two black images of `size` pixels, in evaluation mode."""
+        return self.model(tf.zeros([2, size, size, 3], self.dtype), training=False)
 
     def _on_device(self, batch, step):
         """The arguments of `_backward`, as tensors."""
@@ -271,7 +357,7 @@ class Engine(base.Engine):
         for parameter, gradient, velocity in zip(self.parameters, gradients, self.velocities, strict=True):
             if gradient is None:  # the loss does not depend on it; Paddle's optimizer leaves it as it is, too
                 continue
-            factor, weight_decay = self.grouped.get(self._canonical_name(parameter), (1.0, self.weight_decay))
+            factor, weight_decay = self.grouped.get(self._name(parameter), (1.0, self.weight_decay))
             tf.raw_ops.ResourceApplyMomentum(
                 var=parameter.value.handle,
                 accum=velocity.handle,
@@ -341,56 +427,82 @@ class Engine(base.Engine):
         return self.replicas.sum([tf.stack(sums)])[0]
 
     @contextlib.contextmanager
-    def _recorded(self):
-        """A context that gives a list and a dict: into them go the model's input and the named layers' outputs."""
-        images, outputs, taken = [], {}, {}
+    def _recorded(self, given=None):
+        """A context that gives a `Record`, into which go the model's input and the outputs of all named layers.
+
+        Each layer passes on its output, or that of its name in `given`: tensors by name.
+        """
+        record = base.Record()
 
         def keep_input(call, *inputs, **options):
-            images.append(inputs[0])
+            record.images.append(inputs[0])
             return call(*inputs, **options)
 
-        def keep(name, call, *inputs, **options):
-            output = call(*inputs, **options)
-            if isinstance(output, tf.Tensor):
-                if self.tape is not None and output.dtype.is_floating:
-                    self.tape.watch(output)  # also where the layer, or one before it, has cut the gradient
-                number = state.unused(name, outputs)
-                taken[number] = [at for at, known in enumerate(outputs.values()) if any(known is x for x in inputs)]
-                outputs[number] = output
+        def keep(name, inputs, output):
+            number = state.unused(name, record.outputs)
+            known = enumerate(record.outputs.values())
+            record.taken[number] = [at for at, tensor in known if any(tensor is x for x in inputs)]
+            record.inputs[number] = inputs[0] if inputs else None
+            record.outputs[number] = output
+            if given is not None and number in given:
+                record.computed[number] = output
+                record.outputs[number] = output = given[number](output)
+            if self.tape is not None and output.dtype.is_floating:
+                self.tape.watch(output)  # also where the layer, or one before it, has cut the gradient
             return output
 
-        layers = self._layers()
         self.model.call = partial(keep_input, self.model.call)  # Keras has no hooks
-        for name, layer in layers:
-            layer.call = partial(keep, name, layer.call)
         try:
-            yield images, outputs, taken
+            with watched(self._layers(), keep):
+                yield record
         finally:
-            for layer in (self.model, *(layer for _, layer in layers)):
-                del layer.call
+            del self.model.call
 
     def _layers(self):
-        return _named_layers(self.model, "")
+        """Each layer's name and the layer; a shared one once, by its first name."""
+        layers, seen = [], {}
+        for name, layer in _named_layers(self.model, ""):
+            if id(layer) not in seen:
+                seen[id(layer)] = layer
+                layers.append((self.layer_names.get(name, name), layer))
+        return layers
 
-    def _canonical_name(self, variable):
-        """The canonical name: stage1.conv.weight for model/stage1/conv/kernel."""
-        *path, last = self._without_model(variable.path).split(".")
+    def _own_name(self, variable):
+        """The canonical name, from Keras' own: stage1.conv.weight for model/stage1/conv/kernel."""
+        # A functional model's paths do not have the model's name.
+        path = variable.path.removeprefix(f"{self.model.name}/").replace("/", ".")
+        *path, last = path.split(".")
         return ".".join([*path, CANONICAL.get(last, last)])
 
-    def _without_model(self, path):
-        """Keras' path with dots and without the model's own name, which a functional model's paths do not have."""
-        return path.removeprefix(f"{self.model.name}/").replace("/", ".")
+    def _name(self, variable):
+        """The canonical name of a weight or statistic."""
+        return self.names[id(variable)]
+
+    def _read_names(self):
+        """Set all that follows from the names in `arrays`."""
+        self.names = {id(variable): name for name, (variable, _) in self.arrays.items()}
+        self.shapes = {name: self._shape(name, variable) for name, variable in self._variables().items()}
+        self.grouped = state.grouped(self.optimizer, self.shapes)
+
+    def _shape(self, name, variable):
+        """The canonical shape of an array of the state."""
+        return self._to_canonical(name, np.broadcast_to(np.False_, variable.shape)).shape
+
+    def _to_canonical(self, name, array):
+        """The array `name` of the state, or its gradient, in the canonical layout."""
+        base_name = name.rpartition("/")[2]
+        return to_canonical(np.asarray(array), self.arrays[base_name][1], self.paddle_shapes.get(base_name))
 
     def _variables(self):
         ema = {f"ema/{name}": variable for name, variable in self.ema.items()}
         return {**self._model_variables(), **self._velocity_variables(), **ema}
 
     def _model_variables(self):
-        return {self._canonical_name(variable): variable for variable in self.model.variables}
+        return {name: variable for name, (variable, _) in self.arrays.items()}
 
     def _velocity_variables(self):
-        names = (self._canonical_name(parameter) for parameter in self.parameters)
-        return {f"velocity/{name}": velocity for name, velocity in zip(names, self.velocities, strict=True)}
+        pairs = zip(self.parameters, self.velocities, strict=True)
+        return {f"velocity/{self.names[id(parameter)]}": velocity for parameter, velocity in pairs}
 
 
 def _by_name(what, outputs, tensors=None):
@@ -403,29 +515,27 @@ def _by_name(what, outputs, tensors=None):
     return {f"{what}/{name}": arrays[id(output)] for name, output in outputs.items() if id(output) in arrays}
 
 
+def _given(array, output):
+    """The other framework's `array` in place of the tensor `output`, which is kept where `array` has another shape."""
+    array = views.viewed_like(array, output.numpy())
+    return output if array is None else tf.constant(array, output.dtype)
+
+
 def _assign(variables, values):
     """Set each of `variables` to the value of the same name in `values`."""
     for name, variable in variables.items():
         variable.assign(values[name])
 
 
-def _shape(variable):
-    return tuple(variable.shape[axis] for axis in (3, 2, 0, 1)) if len(variable.shape) == 4 else tuple(variable.shape)
-
-
-def _to_canonical(array):
-    """HWIO to OIHW."""
-    return np.ascontiguousarray(array.transpose(3, 2, 0, 1)) if array.ndim == 4 else array
-
-
-def _from_canonical(array):
-    """OIHW to HWIO."""
-    return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array
-
-
 def _channel_first(array):
     """NHWC to NCHW."""
     return np.ascontiguousarray(array.transpose(0, 3, 1, 2)) if array.ndim == 4 else array
+
+
+def _own_variables(layer):
+    """The variables that `layer` itself holds."""
+    inner = {id(x) for other in layer._flatten_layers(include_self=False) for x in other.weights}
+    return [variable for variable in layer.weights if id(variable) not in inner]
 
 
 def _named_layers(layer, prefix):

@@ -193,6 +193,15 @@ class Dropout(tf.keras.layers.Layer):
         return {**super().get_config(), "rate": self.rate}
 
 
+def adopt(layer):
+    """Make a stock `layer` one of these here, if Keras' own cannot be the same in both frameworks.
+
+    That is a dropout, for its masks.
+    """
+    if type(layer) is tf.keras.layers.Dropout and layer.noise_shape is None:
+        layer.__class__, layer.key, layer.first = Dropout, None, 0
+
+
 def dropout_mask(key, shape, rate, first=0):
     """`tandem.core.dropout.mask` as a tensor, its elements numbered channel first and laid out channel last."""
     before = tf.cast(first, tf.int64) * tf.cast(tf.reduce_prod(shape[1:]), tf.int64)

@@ -1,0 +1,257 @@
+"""Which layer of one framework's network is which of the other's, and which array is which.
+
+Layers pair off by name where names and shapes agree, and by a map of yours. The rest is found: two layers of one kind
+and shape are the same if they lie in the same place of the data's flow. Layers whose neighbours are paired already are
+in the same place; so pairs spread from those that can be told from all others, whatever the order in which blocks are
+written. Where several layers still look alike, they pair off in the order of execution, and the pairing says so.
+"""
+
+import dataclasses
+import math
+
+from tandem.core.errors import UserError
+from tandem.frameworks.base import FRAMEWORKS, TITLES
+
+ROUNDS = 4
+"""How many layers away a difference between two neighbourhoods may lie, at first: then less far."""
+
+ALIKE = {
+    "ReLU6": "ReLU",
+    "leaky ReLU": "ReLU",
+    "hard sigmoid": "sigmoid",
+    "hard swish": "swish",
+    "global max pool": "global average pool",
+    "max pool": "average pool",
+}
+"""Kinds that a wrong port may take for each other: such layers are paired, and then differ."""
+
+
+@dataclasses.dataclass
+class Pairing:
+    """Which layers and arrays are the same.
+
+    Attributes:
+        layers: by Paddle's name, TensorFlow's.
+        how: by Paddle's name, how the pair was found: "name", "map", "flow" or "order".
+        arrays: by Paddle's name, TensorFlow's and the shape in Paddle.
+        alone: by framework, the layers without a partner that hold arrays; what they are in words.
+        weightless: by framework, the layers without a partner that hold none.
+        alone_arrays: by framework, the arrays of paired layers that the other does not have.
+    """
+
+    layers: dict = dataclasses.field(default_factory=dict)
+    how: dict = dataclasses.field(default_factory=dict)
+    arrays: dict = dataclasses.field(default_factory=dict)
+    alone: dict = dataclasses.field(default_factory=dict)
+    weightless: dict = dataclasses.field(default_factory=dict)
+    alone_arrays: dict = dataclasses.field(default_factory=dict)
+
+    @property
+    def differs(self):
+        """Whether an array, or a layer with some, has no partner."""
+        return any(self.alone.values()) or any(self.alone_arrays.values())
+
+    @property
+    def guessed(self):
+        """Paddle's names of the layers that were paired by the order of execution only."""
+        return [name for name, how in self.how.items() if how == "order"]
+
+    def renamed(self, layers, arrays):
+        """What `Engine.rename` takes, for TensorFlow's `layers` (names) and `arrays` (name to shape).
+
+        Those without a partner keep their names, with a mark where a paired one has the same.
+        """
+        back = {theirs: ours for ours, theirs in self.layers.items()}
+        of_arrays = {theirs: (ours, shape) for ours, (theirs, shape) in self.arrays.items()}
+        taken = {*self.layers, *(name for name, _ in of_arrays.values())}
+        own = {name: f"{name} ({TITLES['tensorflow']})" if name in taken else name for name in (*layers, *arrays)}
+        layers = {name: back.get(name, own[name]) for name in layers}
+        arrays = {name: of_arrays.get(name, (own[name], shape)) for name, shape in arrays.items()}
+        return layers, arrays
+
+
+def pair(calls, given=None):
+    """Find the `Pairing` of two networks.
+
+    Args:
+        calls: by framework, what `layer_calls` of its inspection.py returns.
+        given: a map of Paddle's names of layers to TensorFlow's; it may leave layers out.
+
+    Raises:
+        UserError: `given` names a layer that is not there.
+    """
+    sides = {framework: _layers(calls[framework]) for framework in FRAMEWORKS}
+    first, second = sides.values()
+    found = {}  # by Paddle's name: TensorFlow's, and how it was found
+    for ours, theirs in (given or {}).items():
+        for framework, name in zip(FRAMEWORKS, (ours, theirs), strict=True):
+            if name not in sides[framework]:
+                raise UserError(f"names: {name} is not a layer of the {TITLES[framework]} network; see --show-pairing")
+        found[ours] = theirs, "map"
+    for label in ("label", "kind", "size"):
+        taken = {theirs for theirs, _ in found.values()}
+        for name in [name for name in first if name in second and name not in found and name not in taken]:
+            if getattr(first[name], label) == getattr(second[name], label):
+                found[name] = name, "name"
+    for label in ("label", "kind"):
+        for weighted in (True, False):
+            _spread(first, second, found, weighted, label)
+    return _pairing(first, second, found)
+
+
+@dataclasses.dataclass
+class Layer:
+    """A layer that computes by itself. Attributes: as in `layer_calls`, and what it is, for pairing."""
+
+    name: str
+    type: str
+    arrays: dict
+    settings: dict
+    label: tuple  # the same for what may be the same layer
+    kind: str  # the same for what a wrong port may take for each other
+    size: tuple  # the same for what may be the same where the names are: whether it has arrays, and its output's size
+    number: int
+    sources: set = dataclasses.field(default_factory=set)
+    readers: set = dataclasses.field(default_factory=set)
+
+
+def _layers(calls):
+    """By name, a `Layer` for each layer of `calls`, with its neighbours of any kind."""
+    layers = {}
+    for call in calls:
+        if call["name"] not in layers:
+            kind = call["kind"]
+            main = max(call["arrays"].values(), key=math.prod, default=None)
+            if main is None:
+                label = (kind, math.prod(call["shape"]))
+                coarse = ALIKE.get(kind, kind)
+            elif kind in ("convolution", "dense"):
+                matrix = kind == "dense" or math.prod(main[2:]) == 1
+                # A dense layer is a 1x1 convolution.
+                label = ("matrix", *(main[:2] if kind == "convolution" else main[::-1])) if matrix else (kind, *main)
+                coarse = "product"
+            elif kind.endswith("norm"):
+                label, coarse = (kind, *main), "norm"
+            else:
+                label, coarse = ("own", math.prod(main)), "own"
+            number = len(layers)
+            size = main is None, math.prod(call["shape"])
+            made = Layer(call["name"], call["type"], call["arrays"], call["settings"], label, coarse, size, number)
+            layers[call["name"]] = made
+        layer = layers[call["name"]]
+        for source in call["sources"]:
+            other = calls[source]["name"] if source >= 0 else ""
+            layer.sources.add(other)
+            if other:
+                layers[other].readers.add(layer.name)
+    return layers
+
+
+def _spread(first, second, found, weighted, label):
+    """Add to `found` the pairs of layers with, or without, arrays that can be told from all others, and spread.
+
+    `label` is the attribute that both of a pair have in common.
+    """
+    sides = (first, second)
+
+    def pairs_by(rounds):
+        """The layers of both sides that look alike, by what they look like from so many layers away."""
+        anchors = (dict.fromkeys(found), {theirs: ours for ours, (theirs, _) in found.items()})
+        groups = {}
+        for side, (layers, known) in enumerate(zip(sides, anchors, strict=True)):
+            names = {name: name if side == 0 else known[name] for name in known}
+            near = _near(layers, lambda layer: bool(layer.arrays) == weighted or layer.name in names)  # noqa: B023
+            look = {
+                name: ("pair", names[name]) if name in names else ("layer", getattr(layer, label))
+                for name, layer in layers.items()
+            }
+            for _ in range(rounds):
+                look = {
+                    name: look[name]
+                    if name in names
+                    else hash((look[name], *(tuple(sorted(hash(look.get(x)) for x in ends)) for ends in near[name])))
+                    for name in near
+                }
+            for name in near:
+                if name not in names and bool(layers[name].arrays) == weighted:
+                    groups.setdefault(look[name], ([], []))[side].append(name)
+        return [group for group in groups.values() if all(group)]
+
+    while True:
+        for rounds in range(ROUNDS, -1, -1):
+            alone = [group for group in pairs_by(rounds) if len(group[0]) == len(group[1]) == 1]
+            if alone:
+                found |= {ours: (theirs, "flow") for (ours,), (theirs,) in alone}
+                break
+        else:
+            for rounds in range(ROUNDS, -1, -1):
+                # Several look alike: the first of them, in the order of execution.
+                groups = [group for group in pairs_by(rounds) if len(group[0]) == len(group[1])]
+                if groups:
+                    ours, theirs = min(groups, key=lambda group: first[group[0][0]].number)
+                    found[ours[0]] = theirs[0], "order"
+                    break
+            else:
+                return
+
+
+def _near(layers, counts):
+    """By name, of the layers that count: the nearest ones before and behind, through those that do not."""
+
+    def reach(name, ends):
+        seen, waiting, near = set(), list(getattr(layers[name], ends)), set()
+        while waiting:
+            other = waiting.pop()
+            if other in seen:
+                continue
+            seen.add(other)
+            if not other or counts(layers[other]):
+                near.add(other)
+            else:
+                waiting += getattr(layers[other], ends)
+        return near
+
+    return {name: (reach(name, "sources"), reach(name, "readers")) for name in layers if counts(layers[name])}
+
+
+def _pairing(first, second, found):
+    pairing = Pairing(alone={}, weightless={}, alone_arrays={})
+    for name in first:
+        if name in found:
+            pairing.layers[name], pairing.how[name] = found[name]
+            arrays = _arrays(first[name], second[found[name][0]])
+            pairing.arrays |= {
+                f"{name}.{ours}".lstrip("."): (f"{found[name][0]}.{theirs}".lstrip("."), first[name].arrays[ours])
+                for ours, theirs in arrays.items()
+            }
+            extra = ([x for x in first[name].arrays if x not in arrays], "paddle", name)
+            other = ([x for x in second[found[name][0]].arrays if x not in arrays.values()], "tensorflow", name)
+            for without, framework, layer in (extra, other):
+                pairing.alone_arrays.setdefault(framework, []).extend(f"{layer}.{x}" for x in without)
+    partners = (set(found), {theirs for theirs, _ in found.values()})
+    for framework, layers, paired in zip(FRAMEWORKS, (first, second), partners, strict=True):
+        rest = [layer for name, layer in layers.items() if name not in paired]
+        pairing.alone[framework] = {x.name: f"{x.type} {_shapes(x)}" for x in rest if x.arrays}
+        pairing.weightless[framework] = {x.name: x.type for x in rest if not x.arrays}
+    return pairing
+
+
+def _arrays(ours, theirs):
+    """By the last part of Paddle's name, TensorFlow's: those of equal names and shapes; then in order."""
+
+    def fits(shape, other):
+        shape, other = ([length for length in x if length != 1] for x in (shape, other))
+        return shape == other or (len(shape) == 2 and shape == other[::-1])
+
+    same = {name: name for name, shape in ours.arrays.items() if fits(shape, theirs.arrays.get(name, (0, 0)))}
+    rest = [name for name in theirs.arrays if name not in same]
+    for name, shape in ours.arrays.items():
+        other = next((x for x in rest if fits(shape, theirs.arrays[x])), None)
+        if name not in same and other is not None:
+            same[name] = other
+            rest.remove(other)
+    return same
+
+
+def _shapes(layer):
+    return ", ".join(str(list(shape)) for shape in layer.arrays.values())

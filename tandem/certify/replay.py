@@ -1,0 +1,274 @@
+"""All differences between two networks at once: each layer computes by itself, from inputs that are right.
+
+A mistake changes all that follows it. So in TensorFlow each layer passes on what Paddle's layer had: it computes from
+right inputs, together with what lies between it and the layers before it, such as an addition or a padding. Backward it
+passes on Paddle's gradient by its output. What then differs is wrong by itself, in as many places as there are.
+"""
+
+import dataclasses
+import math
+
+from tandem.certify.sameness import FLOORS, relative_error
+from tandem.core.state import is_statistic
+from tandem.core.views import viewed_like
+from tandem.frameworks.base import FRAMEWORKS, TITLES
+
+import numpy as np
+
+SAME = 1e-10
+"""The largest error that rounding to float64 explains."""
+
+CONSTANT = 2e-6
+"""The largest error that a constant rounded to float32 explains, of a layer by itself: a few times 2**-23."""
+
+KEPT_IN_FLOAT32 = {
+    "batch norm": "Paddle keeps momentum and epsilon as float32: 0.9 is 0.8999999762",
+    "layer norm": "Paddle keeps epsilon as float32",
+    "group norm": "Paddle keeps epsilon as float32",
+    "instance norm": "Paddle keeps epsilon as float32",
+    "leaky ReLU": "Paddle keeps the slope as float32",
+    "ELU": "Paddle keeps alpha as float32",
+    "SELU": "Paddle keeps scale and alpha as float32",
+    "GELU": "the constants of GELU are float32 on one side",
+    "hard sigmoid": "Paddle's slope is 0.1666667, as float32; Keras' is 1/6",
+    "hard swish": "Paddle's scale and offset are float32",
+    "average pool": "Paddle multiplies the gradient by 1/n as float32",
+    "global average pool": "Paddle multiplies the gradient by 1/n as float32",
+    "mish": "Paddle keeps the threshold as float32",
+    "softplus": "Paddle keeps beta and the threshold as float32",
+}
+"""By kind, the constant behind a small error where it is known (paddle/phi/kernels, and tandem/traps)."""
+
+
+@dataclasses.dataclass
+class Apart:
+    """A layer that differs by itself.
+
+    Attributes:
+        layer, type: its name and class in Paddle; `theirs` the same in TensorFlow: (name, class).
+        error: the largest, infinite where tensors cannot be compared.
+        what: which tensors differ, in words, by name of the quantity.
+        settings: those that differ, by name: Paddle's and TensorFlow's.
+        why: the reason in words, or empty.
+        constant: whether a constant rounded to float32 explains all of it.
+    """
+
+    layer: str
+    type: str
+    theirs: tuple
+    error: float = 0.0
+    what: dict = dataclasses.field(default_factory=dict)
+    settings: dict = dataclasses.field(default_factory=dict)
+    why: str = ""
+    constant: bool = False
+
+    def __str__(self):
+        """The difference in one line."""
+        kind = self.type if self.type == self.theirs[1] else f"{self.type}, in TensorFlow {self.theirs[1]}"
+        parts = [f"{name} {ours} against {theirs}" for name, (ours, theirs) in self.settings.items()]
+        parts += [f"{name} {error}" for name, error in self.what.items()]
+        return f"{self.layer} ({kind}): {'; '.join([*parts, *([self.why] if self.why else [])])}"
+
+
+def compared(engine, batch, step, record, paired):
+    """Run in the second framework's worker: what differs where each layer computes by itself.
+
+    Args:
+        engine: of the second framework, in the state that `record` began with.
+        batch, step: as for `Engine.train_step`.
+        record: what the first framework computed, as `Worker.record` writes it.
+        paired: the names that both have, of `layers` and `arrays`.
+
+    Returns:
+        A list of [quantity, name, error, words]: of each paired `output`, with "before" in place of words where what
+        lies before the layer is to blame; the `output gradient` that what reads an output passes back; the `gradient`
+        of each array; the `statistic`s; and the `logits`.
+    """
+    parts = {"output": {}, "output_gradient": {}, "gradient": {}, "input": {}, "state": {}}
+    for name, array in record.items():
+        what, _, rest = name.partition("/")
+        if what in parts and (what in ("gradient", "state") or rest.partition("#")[0] in paired["layers"]):
+            parts[what][rest] = array
+    replayed = engine.replay(batch, step, parts["output"], parts["output_gradient"])
+    after = engine.state()
+    found = []
+
+    def enter(quantity, name, expected, actual, least):
+        actual = None if actual is None else viewed_like(actual, expected)
+        if actual is None:
+            found.append([quantity, name, math.inf, "has another shape, or is not there"])
+            return math.inf
+        error = relative_error(actual, expected, least)
+        error = error if math.isfinite(error) else math.inf
+        if error > 0:
+            found.append([quantity, name, error, ""])
+        return error
+
+    for quantity, part in (("output", "output"), ("output gradient", "output_gradient")):
+        least = FLOORS["float64"] * _largest(parts[part])
+        for name, expected in parts[part].items():
+            actual = replayed.get(f"{part}/{name}")
+            if enter(quantity, name, expected, actual, least) > SAME and quantity == "output":
+                found[-1][3] = _blame(engine, name, expected, parts["input"].get(name), replayed.get(f"input/{name}"))
+    arrays = {name: x for name, x in parts["gradient"].items() if name in paired["arrays"]}
+    least = FLOORS["float64"] * _largest(arrays)
+    for name, expected in arrays.items():
+        layer, _, last = name.rpartition(".")
+        # The gradient of a bias is a sum, whose terms may cancel.
+        terms = np.abs(parts["output_gradient"][layer]).sum() if last == "bias" and layer in parts["output"] else 0.0
+        actual = replayed.get(f"gradient/{name}", np.zeros_like(expected))
+        enter("gradient", name, expected, actual, max(least, terms))
+    for name, expected in parts["state"].items():
+        if name in paired["arrays"] and is_statistic(name):
+            enter("statistic", name, expected, after[name], 0.0)
+    enter("logits", "logits", record["logits"], replayed["logits"], 0.0)
+    return found
+
+
+def judged(found, calls, pairing):
+    """The layers that differ by themselves, each an `Apart`: from what `compared` found.
+
+    Args:
+        found: what `compared` returned.
+        calls: by framework, what `layer_calls` of inspection.py returned.
+        pairing: a `tandem.certify.pairing.Pairing`.
+    """
+    first, second = ({call["name"]: call for call in reversed(calls[framework])} for framework in FRAMEWORKS)
+    before, behind = _neighbours(calls[FRAMEWORKS[0]], pairing)
+    apart = {}
+
+    def of(layer):
+        theirs = pairing.layers.get(layer, "")
+        types = (first.get(layer, {}).get("type", ""), second.get(theirs, {}).get("type", ""))
+        return apart.setdefault(layer, Apart(layer, types[0], (theirs, types[1])))
+
+    passed_back = []
+    for quantity, name, error, words in found:
+        if error <= SAME:
+            continue
+        number = name.partition("#")[0]
+        if quantity == "output gradient":
+            passed_back.append((name, error, words))
+            continue
+        if quantity == "logits":
+            entry, quantity = of("the logits"), "from what comes last"
+        elif quantity == "output":
+            entry = of(number)
+            if words.startswith("before"):
+                entry.why = f"what lies between {_listed(before[number])} and {number}{words[6:]}"
+                words = ""
+        else:
+            layer, _, last = name.rpartition(".")
+            entry, quantity = of(layer), f"gradient of {last}" if quantity == "gradient" else last
+            if entry.why:
+                continue  # its input is wrong
+        _enter(entry, quantity, error, words)
+    for name, error, words in passed_back:
+        readers = behind.get(name.partition("#")[0], ["the logits"])
+        # Of several, one that is known to differ, or else one with a constant that may explain it.
+        known = [
+            reader for reader in readers if reader in apart and (apart[reader].error > CONSTANT or error <= CONSTANT)
+        ]
+        if not known:
+            likely = [x for x in readers if x in first and error <= CONSTANT and first[x]["kind"] in KEPT_IN_FLOAT32]
+            _enter(of(" or ".join(likely[:1] or readers)), f"the gradient that it passes back to {name}", error, words)
+    for entry in apart.values():
+        if entry.theirs[0]:
+            _explain(entry, first[entry.layer], second[entry.theirs[0]])
+        entry.constant = entry.error <= CONSTANT and not entry.settings
+    for framework, layers in pairing.alone.items():
+        for name, shapes in layers.items():
+            entry = apart.setdefault(name, Apart(name, shapes, ("", ""), math.inf))
+            entry.why = f"only in {TITLES[framework]}"
+    for framework, arrays in pairing.alone_arrays.items():
+        for name in arrays:
+            layer, _, last = name.rpartition(".")
+            entry = of(layer)
+            entry.error, entry.constant = math.inf, False
+            entry.what[last] = f"only in {TITLES[framework]}"
+    order = {call["name"]: number for number, call in enumerate(calls[FRAMEWORKS[0]])}
+    return sorted(apart.values(), key=lambda entry: order.get(entry.layer, len(order)))
+
+
+def _enter(entry, quantity, error, words):
+    entry.error = max(entry.error, error)
+    entry.what[quantity] = words or f"{error:.1e}"
+
+
+def _explain(entry, ours, theirs):
+    """Enter the settings that differ, and what else is known of these two layers."""
+    for name, value in ours["settings"].items():
+        values = value, theirs["settings"].get(name, value)
+        if not _equal(name, *values):
+            entry.settings[name] = values
+    kinds = ours["kind"], theirs["kind"]
+    unknown = kinds[0] == ours["type"] or kinds[1] == theirs["type"]  # a class of the user's, or a Lambda
+    if kinds[0] != kinds[1] and not unknown and set(kinds) != {"convolution", "dense"}:
+        entry.settings["kind"] = kinds
+    frozen = all(call["settings"].get("trainable") is False for call in (ours, theirs))
+    if ours["kind"] == "batch norm" and frozen:
+        entry.why = "frozen batch norm uses its statistics in Keras, and the batch's in Paddle"
+    elif entry.error <= CONSTANT and not entry.settings and not entry.why:
+        entry.why = KEPT_IN_FLOAT32.get(ours["kind"], "")
+
+
+def _equal(name, ours, theirs):
+    """Whether two values of a setting are the same, numbers as float32."""
+    if name == "padding" and not isinstance(ours, str) and not isinstance(theirs, str):
+        return _pads(ours) == _pads(theirs)
+    if isinstance(ours, (int, float)) and isinstance(theirs, (int, float)):
+        return np.float32(ours) == np.float32(theirs)
+    return ours == theirs
+
+
+def _pads(value):
+    """Top, bottom, left and right."""
+    if isinstance(value, int):
+        return [value] * 4
+    return [value[0], value[0], value[1], value[1]] if len(value) == 2 else list(value)
+
+
+def _blame(engine, name, expected, ours, theirs):
+    """Whether the layer `name` or what lies before it makes its output differ: "before" or nothing, and a guess why.
+
+    `ours` and `theirs` are the inputs that it got in the two frameworks.
+    """
+    if ours is None or theirs is None:
+        return ""
+    theirs = viewed_like(theirs, ours)
+    if theirs is not None and relative_error(theirs, ours, 0.0) <= SAME:
+        return ""
+    outputs = [viewed_like(output, expected) for output in engine.apply(name, ours)]
+    right = any(output is not None and relative_error(output, expected, 0.0) <= SAME for output in outputs)
+    if theirs is not None and relative_error(np.sort(theirs, axis=None), np.sort(ours, axis=None), 0.0) <= SAME:
+        return "before: the same values in another order, as of a concatenation or of flattened channels"
+    return "before" if right else ""
+
+
+def _largest(arrays):
+    return max((float(np.abs(x).max(initial=0.0)) for x in arrays.values() if x.dtype.kind == "f"), default=0.0)
+
+
+def _neighbours(calls, pairing):
+    """By Paddle's name, the paired layers right before each one, and right behind it."""
+    before, behind = {}, {}
+    for call in calls:
+        seen, waiting = set(), list(call["sources"])
+        near = before.setdefault(call["name"], [])
+        while waiting:
+            source = waiting.pop()
+            if source in seen:
+                continue
+            seen.add(source)
+            name = calls[source]["name"] if source >= 0 else "the images"
+            if source >= 0 and name not in pairing.layers:
+                waiting += calls[source]["sources"]
+            elif name not in near:
+                near.append(name)
+                if call["name"] in pairing.layers:
+                    behind.setdefault(name, []).append(call["name"])
+    return before, behind
+
+
+def _listed(names):
+    return f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]

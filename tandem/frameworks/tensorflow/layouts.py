@@ -1,0 +1,56 @@
+"""How Keras lays out a layer's arrays, and how Paddle does, whose layouts are the canonical ones: see core/state.py."""
+
+from tandem.frameworks import environment
+
+import numpy as np
+
+with environment.quiet():
+    from tensorflow.keras import layers
+
+
+def to_canonical(array, layer, shape=None):
+    """Keras' `array`, of a stock `layer` or of one of your own, as Paddle lays it out; `shape` if Paddle's is another.
+
+    Kernels of convolutions become [out, in / groups, ...], of depthwise ones [in * multiplier, 1, ...], of transposed
+    ones [in, out, ...]. Of other layers, what has an entry a channel and pixel becomes channels first. `shape` may make
+    a matrix [in, out] a 1x1 kernel, or the reverse, and leave out axes of length 1.
+    """
+    if _depthwise(layer, array):
+        *size, channels, multiplier = array.shape
+        array = np.moveaxis(array, (-2, -1), (0, 1)).reshape(channels * multiplier, 1, *size)
+    elif array.ndim >= 3 and _kernel(layer, array):
+        array = np.moveaxis(array, (-1, -2), (0, 1))
+    elif array.ndim == 3:
+        array = np.moveaxis(array, -1, 0)
+    if shape is not None and array.shape != tuple(shape):
+        if (array.ndim == 2) != (len(shape) == 2) and array.size > max(array.shape):
+            array = array.reshape(array.shape[:2]).T
+        array = array.reshape(shape)
+    return np.ascontiguousarray(array)
+
+
+def from_canonical(array, layer, shape):
+    """The inverse: the canonical `array` as Keras' `layer` wants it, of its `shape` there."""
+    like = np.empty(shape, np.bool_)
+    plain = to_canonical(like, layer).shape  # the canonical shape, if Paddle's layer is of the same kind
+    if array.shape != plain:
+        if (array.ndim == 2) != (len(plain) == 2) and array.size > max(array.shape):
+            array = array.reshape(array.shape[:2]).T
+        array = array.reshape(plain)
+    if _depthwise(layer, like):
+        *size, channels, multiplier = shape
+        return np.moveaxis(array.reshape(channels, multiplier, *size), (0, 1), (-2, -1))
+    if like.ndim >= 3 and _kernel(layer, like):
+        return np.moveaxis(array, (0, 1), (-1, -2))
+    return np.moveaxis(array, 0, -1) if like.ndim == 3 else array
+
+
+def _depthwise(layer, array):
+    return isinstance(layer, (layers.DepthwiseConv1D, layers.DepthwiseConv2D)) and array.ndim > 2
+
+
+def _kernel(layer, array):
+    """Whether `array` is the kernel of a convolution; of layers of your own, anything with four axes is."""
+    stock = (layers.Conv1D, layers.Conv2D, layers.Conv3D)
+    transposed = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
+    return array.ndim > 3 or isinstance(layer, (*stock, *transposed))
