@@ -30,7 +30,10 @@ SETTLING = 4.0
 """Once one has failed, so many seconds go by before it is told which was the first: others fail because of it."""
 
 LINGERING = 30.0
-"""How many seconds the others may take to end once rank 0 has ended well, or all, once they were told to."""
+"""How many seconds the others may take to end once rank 0 has ended well."""
+
+STOPPING = 300.0
+"""How many seconds all may take to stop once they were told to: a step may be long."""
 
 TOUCH = "TANDEM_JOB"
 """The environment variable with the number of the pipe through which a process shows that it is alive."""
@@ -104,21 +107,22 @@ class Job:
             self._listen()
             now, codes = time.monotonic(), [process.poll() for process in self.processes]
             if all(self._is_well(code, told) for code in codes):
-                return codes[0] if codes[0] in (0, 130) else 130
+                return codes[0] if codes[0] in (0, 130) else 130  # stopped before it trained
             if told is None and stop():
                 told = now
                 for process in self.processes:
                     process.terminate()
-            if codes[0] in (0, 130):
+            if codes[0] in (0, 130):  # all is written, so it does not matter how the others end
                 ended = ended or now
-                if now - ended > LINGERING:
+                if None not in codes or now - ended > LINGERING:
                     return codes[0]
+                continue
             running = [rank for rank, code in enumerate(codes) if code is None]
             wrong = [rank for rank, code in enumerate(codes) if code is not None and not self._is_well(code, told)]
             # Of several at once those that a signal ended come first: their codes are negative.
             self.failed += sorted(set(wrong) - set(self.failed), key=lambda rank: codes[rank])
             silent = [rank for rank in running if now - self.heard[rank] > SILENT]
-            if self.failed or silent or (told and now - told > LINGERING):
+            if self.failed or silent or (told and now - told > STOPPING):
                 failed = failed or now
                 if now - failed > SETTLING or not running:
                     self._explain(now, codes)

@@ -112,6 +112,8 @@ class Run:
             trust.record(self.folder, settings.network)
             save_config(settings, self.folder / "config.yaml")
             environment = self.engine.record | {"versions": self._versions(), "machine": platform.platform()}
+            if self.replicas.count > 1:
+                environment["workers"] = self.replicas.count
             (self.folder / "environment.json").write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")
         except OSError as error:
             raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another --run-dir") from error

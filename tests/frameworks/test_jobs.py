@@ -85,6 +85,10 @@ def test_one_that_is_stopped_is_named(monkeypatch):
     assert str(error).startswith("worker 1 of 2 has not answered for ")
 
 
+def test_how_the_others_end_does_not_matter_once_rank_0_has_ended_well():
+    assert ended("if rank == 1: time.sleep(0.3); sys.exit(3)") == 0
+
+
 def test_a_users_error_is_told_as_such():
     error = ended(f"if rank == 1: print('error: data: not there; get it', file=sys.stderr); sys.exit(2)\n{WAIT}")
     assert isinstance(error, UserError) and str(error) == "data: not there; get it"
@@ -103,7 +107,7 @@ open({str(tmp_path)!r} + f"/{{rank}}", "w")
 
 
 def test_one_that_does_not_stop_is_killed(monkeypatch, tmp_path):
-    monkeypatch.setattr(jobs, "LINGERING", 0.5)
+    monkeypatch.setattr(jobs, "STOPPING", 0.5)
     code = f"""
 if rank == 1: signal.signal(signal.SIGTERM, signal.SIG_IGN)
 open({str(tmp_path)!r} + f"/{{rank}}", "w")
