@@ -31,7 +31,9 @@ def configure(config):
     """
     gpus = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
     kind, _, number = config.device.partition(":")
-    index = int(number) if number else paddle.distributed.ParallelEnv().device_id  # 0, or what the launcher says
+    index = int(number or 0)
+    if gpus and not number:
+        index = paddle.distributed.ParallelEnv().device_id  # 0, or what Paddle's launcher says
     if kind == "gpu" and index >= gpus:
         raise UserError(
             f"device: {config.device} is not available; Paddle sees {gpus} GPUs. "
