@@ -26,7 +26,8 @@ from tandem.core import files
 from tandem.core.errors import UserError
 from tandem.core.machine import machine
 from tandem.core.paths import child_environment
-from tandem.core.processes import STOPPING, ends_with_this
+from tandem.core.processes import ends_with_this
+from tandem.core.signals import STOPPING
 from tandem.frameworks.base import FRAMEWORKS
 from tandem.frameworks.layer_table import totals
 from tandem.frameworks.workers import Workers
@@ -69,6 +70,7 @@ class Comparison:
         environments: by framework, the device settings and versions in force.
         runs: see `read_run`.
         target: the test accuracy to which training is timed: the highest whole percent that every run reached.
+        workers: how many processes train together in each run.
     """
 
     name: str
@@ -82,6 +84,7 @@ class Comparison:
     environments: dict = dataclasses.field(default_factory=dict)
     runs: list = dataclasses.field(default_factory=list)
     target: float | None = None
+    workers: int = 1
 
     def values(self, key):
         """By framework, the figure `key` of each of its runs; None where a run does not have it."""
@@ -104,7 +107,7 @@ are others, for it compiles. `images_per_second`: in the median log line. `secon
 end of the first epoch that tested at `target`. `peak_memory`: bytes."""
 
 
-def begin(path, overrides, folder, seeds, pythons, report):
+def begin(path, overrides, folder, seeds, pythons, report, count=1):
     """Certify a config, and take `folder` for its comparison: a `Comparison` without runs.
 
     Args:
@@ -114,6 +117,7 @@ def begin(path, overrides, folder, seeds, pythons, report):
         seeds: how many; they count from the config's own.
         pythons: by framework, the Python interpreter that has it; where it has no entry, this one.
         report: called with how many steps of the certificate are done.
+        count: how many processes train together in each run.
 
     Raises:
         UserError: bad input.
@@ -134,6 +138,7 @@ def begin(path, overrides, folder, seeds, pythons, report):
         layers={framework: totals(rows) for framework, rows in layers.items()},
         made=datetime.now(UTC).isoformat(timespec="seconds"),
         machine=machine(),
+        workers=count,
     )
 
 
@@ -153,7 +158,8 @@ def run(comparison, folder, pythons, say):
     folder, settings = Path(folder), check_config(comparison.settings, comparison.name)
     for number, seed in enumerate(comparison.seeds):
         for framework in FRAMEWORKS[:: -1 if number % 2 else 1]:
-            _train(folder, settings, framework, seed, pythons.get(framework, sys.executable), say)
+            python = pythons.get(framework, sys.executable)
+            _train(folder, settings, framework, seed, python, say, comparison.workers)
     for seed in comparison.seeds:
         folders = {framework: _run_folder(folder, framework, seed) for framework in FRAMEWORKS}
         records = {str(path): read_metrics(path / "metrics.jsonl") for path in folders.values()}
@@ -167,9 +173,10 @@ def run(comparison, folder, pythons, say):
                     f"than that of seed {comparison.seeds[0]}; delete one of them, and it is made again"
                 )
             comparison.runs.append({"framework": framework, "seed": seed, **finished})
-        command = _command(framework, "config.yaml", comparison.seeds[0])
+        command = _command(framework, "config.yaml", comparison.seeds[0], comparison.workers)
         comparison.commands.append(shlex.join(["python", *command]))
-    comparison.commands.append(f"python -m tandem compare config.yaml --seeds {len(comparison.seeds)}")
+    again = ["compare", "config.yaml", "--seeds", str(len(comparison.seeds)), *_together(comparison.workers)]
+    comparison.commands.append(shlex.join(["python", "-m", "tandem", *again]))
     _time_to_target(comparison)
 
 
@@ -295,18 +302,23 @@ def _run_folder(folder, framework, seed):
     return folder / "runs" / f"{framework}-seed{seed}"
 
 
-def _command(framework, path, seed):
+def _command(framework, path, seed, workers):
     """What trains a config in `framework`: the arguments of Python."""
-    return ["-m", "tandem", "train", str(path), "--framework", framework, "--seed", str(seed)]
+    return ["-m", "tandem", "train", str(path), "--framework", framework, "--seed", str(seed), *_together(workers)]
 
 
-def _train(folder, settings, framework, seed, python, say):
+def _together(workers):
+    """The option of a command that has `workers` processes train together."""
+    return ["--workers", str(workers)] if workers > 1 else []
+
+
+def _train(folder, settings, framework, seed, python, say, workers=1):
     """Train until the run is done: from the start, or from where it was stopped."""
     run = _run_folder(folder, framework, seed)
     done = [record["epoch"] for record in read_metrics(run / "metrics.jsonl") if record["kind"] == "epoch"]
     if done and done[-1] == settings.epochs:
         return
-    command = [python, *_command(framework, folder / "config.yaml", seed)]
+    command = [python, *_command(framework, folder / "config.yaml", seed, workers)]
     if any((run / "checkpoints").glob("*.safetensors")):
         where = ["--resume", str(run)]
     else:

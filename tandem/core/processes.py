@@ -1,12 +1,9 @@
-"""Signals that stop a process, and processes that end with the one that started them."""
+"""Processes that end with the one that started them."""
 
 import ctypes
 import os
 import signal
 import sys
-
-STOPPING = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
-"""Ctrl-C, kill, and a terminal that is closed (which Windows does not have)."""
 
 _SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of <sys/prctl.h>
 

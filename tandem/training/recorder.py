@@ -143,6 +143,19 @@ class Recorder:
             self._events.write_event(event)
 
 
+class NoRecorder:
+    """In place of a `Recorder`, where another process of the job records."""
+
+    def add(self, record):
+        """Drop the record."""
+
+    def draw(self):
+        """Draw nothing."""
+
+    def close(self):
+        """There is nothing to close."""
+
+
 def _lock(folder):
     """Lock `folder`: a descriptor to unlock it with; None where there are no locks."""
     if fcntl is None:

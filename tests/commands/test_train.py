@@ -286,7 +286,7 @@ def test_a_script_of_both_frameworks_asks_for_one(passed):
     assert passed(alexnet, "--framework", "keras")[0] == 2
     code, said = passed(alexnet, "--help")
     assert "--framework" in said and "Default: alexnet" in " ".join(said.split())
-    assert passed(alexnet, "--framework", "paddle") == ("paddle", "alexnet", [], None, None, "alexnet.py")
+    assert passed(alexnet, "--framework", "paddle") == ("paddle", "alexnet", [], None, None, "alexnet.py", 1)
 
 
 def test_a_script_of_one_framework_takes_no_other(passed):
@@ -297,7 +297,7 @@ def test_a_script_of_one_framework_takes_no_other(passed):
 
 def test_the_command_takes_its_config_as_an_argument(passed):
     arguments = ("mine.yaml", "--framework", "tensorflow", "--run-dir", "here")
-    assert passed(command, *arguments) == ("tensorflow", "mine.yaml", [], None, Path("here"), None)
+    assert passed(command, *arguments) == ("tensorflow", "mine.yaml", [], None, Path("here"), None, 1)
     assert passed(command, "mine.yaml")[0] == 2  # without a framework
 
 

@@ -341,3 +341,10 @@ def test_the_page_in_a_browser(compared, page):
     assert all(box["width"] > 600 and box["height"] > 150 for box in boxes)
     assert min(lines) > 10
     assert width <= 1100
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_run_is_trained_by_as_many_workers_as_asked(workers):
+    command = comparison._command("paddle", "config.yaml", 4, workers)
+    assert command[:8] == ["-m", "tandem", "train", "config.yaml", "--framework", "paddle", "--seed", "4"]
+    assert command[8:] == ([] if workers == 1 else ["--workers", "3"])

@@ -20,6 +20,7 @@ from tandem.core.errors import UserError
 from tandem.core.initial_weights import dirac, whitened
 from tandem.core.processes import STOPPING
 from tandem.data.images import Dataset
+from tandem.frameworks.base import ALONE, Alone
 from tandem.training import checkpoint, recorder
 from tandem.training import loop as training
 from tandem.training.loop import Run
@@ -41,7 +42,7 @@ class Engine:
     record = {"version": "0", "device": "cpu"}  # noqa: RUF012
     after_step = staticmethod(lambda step: None)
 
-    def __init__(self, config, num_classes, mean, std):
+    def __init__(self, config, num_classes, mean, std, replicas):
         self.mean, self.std, self.momentum = mean, std, config.optimizer.momentum
         self.arrays = {"fc.weight": np.zeros((3 * 8 * 8, num_classes))}
         self.arrays["velocity/fc.weight"] = np.zeros_like(self.arrays["fc.weight"])
@@ -94,6 +95,10 @@ class Engine:
         self.arrays = dict(arrays)
 
 
+def engine_module(replicas):
+    return types.SimpleNamespace(Engine=Engine, join=lambda config: replicas)
+
+
 @pytest.fixture(autouse=True)
 def fakes(monkeypatch):
     rng = np.random.default_rng(0)
@@ -104,7 +109,7 @@ def fakes(monkeypatch):
         return data_utils.Split(images.astype(np.uint8), labels)
 
     dataset = Dataset(split(70), None, split(30), ("a", "b", "c"))
-    monkeypatch.setitem(sys.modules, "tandem.frameworks.numpy.engine", types.SimpleNamespace(Engine=Engine))
+    monkeypatch.setitem(sys.modules, "tandem.frameworks.numpy.engine", engine_module(ALONE))
     monkeypatch.setattr(training, "load_dataset", lambda data, seed: dataset)
     monkeypatch.setattr(Engine, "after_step", staticmethod(lambda step: None))
     monkeypatch.setattr(training.Recorder, "draw", lambda self: None)
@@ -649,3 +654,46 @@ def test_a_run_that_would_go_on_with_other_batches_is_refused(tmp_path, monkeypa
         train(tmp_path, resume=True, epochs=2)
     # Other augmentation is asked for: that is another batch, and allowed.
     train(tmp_path, resume=True, epochs=2, data={"augmentation": {"crop_padding": 2}})
+
+
+class Second(Alone):
+    """In rank 1 of two processes. Rank 0 has the same facts, and is asked to stop after `stops` steps."""
+
+    rank, count, stops, asked = 1, 2, None, 0
+
+    def gather(self, numbers):
+        if len(numbers) > 1:
+            return np.array([numbers, numbers], float)
+        self.asked += 1
+        return np.array([[self.asked == self.stops], numbers], float)
+
+
+@pytest.fixture
+def second(monkeypatch):
+    """What `Run` gets as rank 1 of two."""
+    replicas = Second()
+    monkeypatch.setitem(sys.modules, "tandem.frameworks.numpy.engine", engine_module(replicas))
+    monkeypatch.setenv("TF_CONFIG", '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 1}}')
+    return replicas
+
+
+def test_only_rank_0_writes(tmp_path, second):
+    run, done = train(tmp_path / "run")
+    assert done and run.step == 15
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_all_processes_stop_after_the_same_step(tmp_path, second):
+    second.stops = 7
+    run, done = train(tmp_path / "run")
+    assert not done and run.step == 7
+
+
+def test_processes_that_do_not_do_the_same_are_refused(tmp_path, second, monkeypatch):
+    def gather(numbers):
+        return np.array([numbers, numbers], float) - [[0], [1]]
+
+    monkeypatch.setattr(second, "gather", gather)
+    with pytest.raises(UserError, match="worker 1: differs from worker 0 in the settings; give all workers the same"):
+        train(tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
