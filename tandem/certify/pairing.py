@@ -9,6 +9,8 @@ written. Where several layers still look alike, they pair off in the order of ex
 import dataclasses
 import math
 
+from tandem.config import yaml_text
+from tandem.core import files
 from tandem.core.errors import UserError
 from tandem.frameworks.base import FRAMEWORKS, TITLES
 
@@ -68,6 +70,21 @@ class Pairing:
         layers = {name: back.get(name, own[name]) for name in layers}
         arrays = {name: of_arrays.get(name, (own[name], shape)) for name, shape in arrays.items()}
         return layers, arrays
+
+
+def read_names(path):
+    """The map of layers in the YAML file `path`, from Paddle's names to TensorFlow's.
+
+    Raises:
+        UserError: it cannot be read, or is no such map.
+    """
+    files.check_plain(path)
+    with open(path, "rb") as file:
+        text = file.read(yaml_text.BYTES + 1).decode(errors="replace")
+    names = yaml_text.read(text, str(path))
+    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+        raise UserError(f"{path}: must have a line for each layer: its name in Paddle, a colon, its name in TensorFlow")
+    return names
 
 
 def pair(calls, given=None):

@@ -216,17 +216,31 @@ class Engine(base.Engine):
         replayed = {f"gradient/{name}": self._to_canonical(name, x) for name, x in pairs if x is not None}
         parts = {"input": record.inputs, "output": record.computed, "output_gradient": of_outputs}
         for what, tensors in parts.items():
-            replayed |= {f"{what}/{name}": x.numpy() for name, x in tensors.items() if isinstance(x, tf.Tensor)}
+            replayed |= {f"{what}/{name}": x.numpy() for name, x in tensors.items() if x is not None}
         return {**replayed, "logits": logits.numpy()}
 
-    def apply(self, name, array):
-        """The output of the layer `name` in training mode, for an input of the other framework; None if it has none."""
+    def replay_evaluation(self, batch, outputs):
+        """Evaluate as `replay` trains: each layer passes on its output in `outputs`, where it has one there.
+
+        Returns:
+            A dict of `input/<layer>`, `output/<layer>` of the layers in `outputs`, as they computed it, and `logits`;
+            images are [N, H, W, C].
+        """
+        given = {name: partial(_given, array) for name, array in outputs.items()}
+        with self._recorded(given) as record:
+            logits, _, _ = self._losses(batch.images, batch.labels, training=False)
+        replayed = {f"input/{name}": x.numpy() for name, x in record.inputs.items() if x is not None}
+        replayed |= {f"output/{name}": x.numpy() for name, x in record.computed.items()}
+        return {**replayed, "logits": logits.numpy()}
+
+    def apply(self, name, array, training):
+        """The outputs of the layer `name` for an input of the other framework, channels first and last, if it can."""
         number, layer = name.partition("#")[0], dict(self._layers())
         outputs = []
         with watched([(number, layer[number])], lambda name, inputs, output: outputs.append(output) or output):
             for way in (array, np.moveaxis(array, 1, -1)) if array.ndim > 2 else (array,):
                 try:
-                    layer[number](tf.constant(way), training=True)
+                    layer[number](tf.constant(way), training=training)
                 except (ValueError, tf.errors.InvalidArgumentError):
                     continue
         return [output.numpy() for output in outputs]
@@ -245,11 +259,12 @@ class Engine(base.Engine):
         self.paddle_shapes = dict(arrays.values())
         self._read_names()
 
-    def trace_evaluation(self, batch):
+    def trace_evaluation(self, batch, inputs=False):
         """Return all that evaluation computes."""
         with self._recorded() as record:
             logits, losses, _ = self._losses(batch.images, batch.labels, training=False)
         traced = {"logits": logits.numpy(), "loss": losses.numpy().mean()}
+        traced |= _by_name("input", record.inputs) if inputs else {}
         return {"images": _channel_first(record.images[0].numpy()), **_by_name("output", record.outputs), **traced}
 
     def layer_types(self):
@@ -415,7 +430,7 @@ class Engine(base.Engine):
             number = state.unused(name, record.outputs)
             known = enumerate(record.outputs.values())
             record.taken[number] = [at for at, tensor in known if any(tensor is x for x in inputs)]
-            record.inputs[number] = inputs[0] if inputs else None
+            record.inputs[number] = next((x for x in inputs[:1] if isinstance(x, tf.Tensor)), None)
             record.outputs[number] = output
             if given is not None and number in given:
                 record.computed[number] = output
