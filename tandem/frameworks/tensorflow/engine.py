@@ -248,14 +248,17 @@ class Engine(base.Engine):
     def rename(self, layers, arrays):
         """Give layers and arrays the names that they have in the other framework.
 
+        The order counts: of one builder's models, the second has other numbers in the names that Keras makes up.
+
         Args:
-            layers: the new name of each layer.
-            arrays: for each weight and statistic its new name, and its shape there.
+            layers: the new name of each layer, in the order of `layer_types`.
+            arrays: for each weight and statistic its new name, and its shape there; in the order of `shapes`.
         """
-        self.layer_names = layers
+        self.layer_names = dict(zip(self.layer_types(), layers.values(), strict=True))
         self.dropouts = {name: layer for name, layer in self._layers() if isinstance(layer, Dropout)}
-        self.ema = {arrays[name][0]: variable for name, variable in self.ema.items()}
-        self.arrays = {arrays[name][0]: held for name, held in self.arrays.items()}
+        names = dict(zip(self.arrays, (name for name, _ in arrays.values()), strict=True))
+        self.ema = {names[name]: variable for name, variable in self.ema.items()}
+        self.arrays = {names[name]: held for name, held in self.arrays.items()}
         self.paddle_shapes = dict(arrays.values())
         self._read_names()
 
