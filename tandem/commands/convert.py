@@ -66,10 +66,12 @@ def convert(
         return
 
     from tandem.certify.pairing import read_names
-    from tandem.use.port import port
+    from tandem.frameworks.workers import Workers
+    from tandem.use.port import WORKER, port
 
     names = read_names(names) if names else None
-    made = port(source, target, network, override or (), names, num_classes, force, anyway)
+    with Workers(WORKER) as workers:
+        made = port(source, target, network, workers, override or (), names, num_classes, force, anyway)
     if made.written:
         console.print(f"{source} -> {target}: {made.arrays} arrays of weights and statistics, {made.numbers:,} numbers")
     else:

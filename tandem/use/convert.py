@@ -313,6 +313,7 @@ def _read_keras(source, settings, num_classes):
 
 @contextlib.contextmanager
 def reading_keras(source):
+    """A context in which whatever reading the Keras file `source` raises becomes one line."""
     try:
         yield
     except (ImportError, UserError):
@@ -366,18 +367,23 @@ def keras_precision(arrays):
     return "float64" if any(dtype == np.float64 for dtype, _ in arrays.values()) else "float32"
 
 
+def save(framework, model, path):
+    """Write the weights of `framework`'s `model` to `path`, a .pdparams, .keras (with its layers) or .weights.h5."""
+    if framework == "paddle":
+        import paddle
+
+        paddle.save(model.state_dict(), str(path))
+    else:
+        (model.save if path.suffix == ".keras" else model.save_weights)(path)
+
+
 def _write(framework, source, weights, target, *network):
     """Write `weights` to `target` in the format of `framework`, atomically."""
     engine = _new_engine(framework, precision_of(weights, source), *network)
     engine.load_state(_with_velocities(engine, weights, source), str(source))
     temporary = target.with_name(f"{files.UNFINISHED}{target.name}")  # keeps the extension, which Keras requires
     try:
-        if framework == "paddle":
-            import paddle
-
-            paddle.save(engine.model.state_dict(), str(temporary))
-        else:
-            engine.model.save(temporary)
+        save(framework, engine.model, temporary)
         files.put_in_place(temporary, target)
     except OSError as error:
         raise UserError(f"{target}: cannot be written ({error.strerror or error}); it is unchanged") from error

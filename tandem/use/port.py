@@ -19,7 +19,6 @@ from tandem.core.errors import UserError
 from tandem.core.random import random_bits
 from tandem.data.images import load_dataset, normalization
 from tandem.frameworks.base import FRAMEWORKS, TITLES
-from tandem.frameworks.workers import Workers
 from tandem.use.convert import check_target, count_classes
 
 import numpy as np
@@ -91,13 +90,14 @@ class Port:
         return told
 
 
-def port(source, target, network, overrides=(), names=None, num_classes=None, force=False, anyway=False):
+def port(source, target, network, workers, overrides=(), names=None, num_classes=None, force=False, anyway=False):
     """Carry the weights in `source` over to `target`; return a `Port`.
 
     Args:
         source, target: files of `FORMATS`, of one framework each. A .keras or .weights.h5 is of the network that the
             file's builder makes: names of layers may differ, their structure may not.
         network: the user's Python file with both builders. It runs.
+        workers: a `tandem.frameworks.workers.Workers` of `WORKER`.
         overrides: "KEY=VALUE" of the network's config, such as "data.image_size=64".
         names: a map of layers from Paddle's names to TensorFlow's: see `pair` of certify/pairing.py.
         num_classes: length of the logits; by default, as many as the config's data has classes.
@@ -116,27 +116,29 @@ def port(source, target, network, overrides=(), names=None, num_classes=None, fo
     settings, _ = subject(network, overrides)
     temporary = target.with_name(f"{files.UNFINISHED}{target.name}")  # keeps the extension, which Keras requires
     by_source = {framework: str(source)}
-    with Workers(WORKER) as workers:
+    try:
         precision = workers.ask("precision", by_framework={"path": by_source})[framework]
-        values = settings.model_dump(mode="json") | {"precision": precision, "device": "cpu"}
-        settings = check_config(values, str(network))
-        _write_images(workers, settings)
-        answers = workers.ask("start", settings=values, num_classes=num_classes or count_classes(settings))
-        made = Port(source, target, tolerance=TOLERANCES[precision])
-        calls, pairing = _pair(made, workers, answers, names)
-        workers.ask("read", by_framework={"path": by_source})
-        workers.ask("give", source=framework)
-        _carry_over(made, workers, framework)
-        try:
-            workers.ask("write", by_framework={"path": {other: str(temporary)}})
-            workers.ask("read", by_framework={"path": {other: str(temporary)}})
-            _verify(made, workers, calls, pairing, precision)
-            if made.passed or anyway:
-                files.put_in_place(temporary, target)
-                made.written = True
-        finally:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
+    except UserError as error:  # HDF5 may crash on a damaged file, and then does not name it
+        raise error if str(source) in str(error) else UserError(f"{source}: damaged ({error}); save it anew") from error
+    values = settings.model_dump(mode="json") | {"precision": precision, "device": "cpu"}
+    settings = check_config(values, str(network))
+    _write_images(workers, settings)
+    answers = workers.ask("start", settings=values, num_classes=num_classes or count_classes(settings))
+    made = Port(source, target, tolerance=TOLERANCES[precision])
+    calls, pairing = _pair(made, workers, answers, names)
+    workers.ask("read", by_framework={"path": by_source})
+    workers.ask("give", source=framework)
+    _carry_over(made, workers, framework)
+    try:
+        workers.ask("write", by_framework={"path": {other: str(temporary)}})
+        workers.ask("read", by_framework={"path": {other: str(temporary)}})
+        _verify(made, workers, calls, pairing, precision)
+        if made.passed or anyway:
+            files.put_in_place(temporary, target)
+            made.written = True
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
     return made
 
 
@@ -148,9 +150,10 @@ def _framework(path):
 
 
 def _write_images(workers, settings):
-    """Give both the same images: those of the config's data, or random pixels where CIFAR-10 is not there."""
+    """Give both the same images: those of the config's data, but random pixels for a CIFAR-10 that is not at hand."""
     data = settings.data
-    if data.source == "cifar10" and not data.archive and data_utils.missing_files(data.directory):
+    at_hand = data.image_size == 32 and (data.archive or not data_utils.missing_files(data.directory))
+    if data.source == "cifar10" and not at_hand:  # not there, or to be resized in whole
         shape = (IMAGES, 3, data.image_size, data.image_size)
         pixels = random_bits(settings.seed, "certificate images", 0, 0, shape) >> np.uint64(56)
         images = pixels.astype(np.uint8)

@@ -13,7 +13,7 @@ from tandem.config import networks
 from tandem.core import state
 from tandem.core.errors import UserError
 from tandem.frameworks.base import FRAMEWORKS
-from tandem.use.convert import keras_arrays, keras_precision, precision_of, read_pdparams, reading_keras
+from tandem.use.convert import keras_arrays, keras_precision, precision_of, read_pdparams, reading_keras, save
 
 import numpy as np
 
@@ -137,24 +137,25 @@ class PortWorker(Worker):
         """Write the weights to the file `path`, in this framework's format."""
         if path is None:
             return
+        model = self.engine.model
+        if self.framework == "tensorflow":
+            model = self._plain()
+            _copy(self.engine.model, model)
         try:
-            if self.framework == "paddle":
-                import paddle
-
-                paddle.save(self.engine.model.state_dict(), path)
-            else:
-                plain = self._plain()
-                _copy(self.engine.model, plain)
-                (plain.save if path.endswith(".keras") else plain.save_weights)(path)
+            save(self.framework, model, Path(path))
         except OSError as error:
             raise UserError(f"cannot write the file ({error.strerror or error}); nothing was changed") from error
 
     def _read_paddle(self, path):
         weights = read_pdparams(path)
+        tensors = {state.from_paddle(name): tensor for name, tensor in self.engine.model.state_dict().items()}
+        state.check(weights, {name: tuple(tensor.shape) for name, tensor in tensors.items()}, str(path))
         # A shared layer has several names, of which the engine takes the first.
-        shapes = {state.from_paddle(name): tuple(x.shape) for name, x in self.engine.model.state_dict().items()}
-        state.check(weights, shapes, str(path))
-        return {name: array for name, array in weights.items() if name in self.engine.shapes}
+        first = {id(tensor): name for name, tensor in reversed(tensors.items())}
+        for name, tensor in tensors.items():
+            if not np.array_equal(weights[name], weights[first[id(tensor)]], equal_nan=True):
+                raise UserError(f"{path}: {first[id(tensor)]} and {name} are one in the network, but not in the file")
+        return {name: weights[name] for name in first.values()}
 
     def _read_keras(self, path):
         plain = self._plain()

@@ -397,6 +397,4 @@ def test_the_command(made, tmp_path):
     assert (
         second.stderr == f"error: {tmp_path / 'x.pdparams'}: already exists; name another, or replace it with --force\n"
     )
-    assert (
-        convert.read_pdparams(tmp_path / "x.pdparams").keys() == convert._read_pdparams(folder / "p.pdparams").keys()
-    )
+    assert convert.read_pdparams(tmp_path / "x.pdparams").keys() == convert.read_pdparams(folder / "p.pdparams").keys()
