@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import data_utils
-from tandem.certify.pairing import Pairing, pair
+from tandem.certify.pairing import Pairing, check_names, pair
 from tandem.certify.replay import judged
 from tandem.certify.sameness import STATE_KINDS, Difference, compare, of_kind
 from tandem.config import networks
@@ -30,7 +30,7 @@ from tandem.core.random import random_bits
 from tandem.core.views import viewed_like
 from tandem.data.batches import Batch, training_batches
 from tandem.data.images import Dataset, fill_color, load_dataset, normalization
-from tandem.frameworks.base import FRAMEWORKS
+from tandem.frameworks.base import FRAMEWORKS, TITLES
 from tandem.frameworks.workers import WorkerStopped
 from tandem.training import checkpoint, trust
 
@@ -83,6 +83,9 @@ FREE_STEPS = 5
 FREE_DRIFT = 1e4
 """A free run fails if it drifts this many times as far as the nudged one, and beyond the tolerance. The right twins
 here drift no further than the nudged run."""
+
+CIFAR_SIZE = 32
+"""Pixels on a side of CIFAR-10's images. A network for others is certified on random ones."""
 
 LATE = 2**20
 """The numbers of the drawn steps begin so late, which decide the dropout masks: a small integer type would show."""
@@ -163,13 +166,17 @@ class Certificate:
             return "different"
         return "same up to float32 constants" if self.apart else "identical"
 
+    def tolerance(self, phase):
+        """The largest error of a phase that passes."""
+        own = " trains: " in phase or " evaluates: " in phase  # a framework against itself
+        tolerances = TOLERANCES[self.settings["precision"]] if own else self.tolerances
+        return tolerances["backward" if phase.endswith(BACKWARD) else "forward"]
+
     def judge(self, step, phase, differences):
         """Enter the `differences` (see sameness.py) of one phase of a step. Without any, the phase is left out."""
         if not differences:
             return
-        own = " trains: " in phase or " evaluates: " in phase  # a framework against itself
-        tolerances = TOLERANCES[self.settings["precision"]] if own else self.tolerances
-        tolerance = tolerances["backward" if phase.endswith(BACKWARD) else "forward"]
+        tolerance = self.tolerance(phase)
         entry = self.phases.setdefault(phase, {"compared": 0, "errors": [], "error": -1.0, "name": "", "step": step})
         entry["compared"] += len(differences)
         worst = max(differences, key=lambda difference: difference.error)
@@ -205,6 +212,10 @@ class Certificate:
         found = without_gradient(gradients, compare(gradients, "gradients", precision, least)[::-1])
         self._tabulate("parameters", found)
         self.judge(step, "gradients", found)
+        trained = [name.removeprefix("velocity/") for name in states[FRAMEWORKS[0]] if name.startswith("velocity/")]
+        unused = [name for name in trained if not any(name in part for part in gradients.values())]
+        if unused and step == 0:
+            self.notes.append(f"Parameters that the loss does not depend on, in both: {', '.join(unused)}")
         for kind in STATE_KINDS:
             # A velocity begins as a gradient.
             terms = least if kind == "velocities" else {}
@@ -237,7 +248,8 @@ class Certificate:
 
     def to_dict(self):
         """As plain values, for JSON."""
-        return {"passed": self.passed, "verdict": self.verdict, **dataclasses.asdict(self)}
+        apart = [{**dataclasses.asdict(entry), "error": _finite(entry.error)} for entry in self.apart]
+        return {"passed": self.passed, "verdict": self.verdict, **dataclasses.asdict(self), "apart": apart}
 
     def _part(self, traces, prefix):
         """By framework, what a trace has of `prefix`: of your own network, what is paired, in Paddle's axes."""
@@ -252,7 +264,8 @@ class Certificate:
             }
             ours, theirs = parts.values()
             for name in ours.keys() & theirs.keys():
-                view = viewed_like(theirs[name], ours[name])
+                last = self.pairing.last.get(name.partition("#")[0])
+                view = viewed_like(theirs[name], ours[name], {True: (1, -1), False: ()}.get(last))
                 theirs[name] = theirs[name] if view is None else view
         return parts
 
@@ -326,13 +339,13 @@ def drawn_state(state, seed, step):
     return drawn
 
 
-def drawn_images(seed):
-    """Random pixels in place of CIFAR-10, a `Dataset`.
+def drawn_images(seed, size):
+    """Random pixels in place of CIFAR-10, of `size` pixels, a `Dataset`.
 
     Grey or flat images would not do: where elements of a max pool are equal but for rounding, or a channel is constant,
     right twins differ.
     """
-    pixels = random_bits(seed, "certificate images", 0, 0, (500, 3, 32, 32)) >> np.uint64(56)
+    pixels = random_bits(seed, "certificate images", 0, 0, (500, 3, size, size)) >> np.uint64(56)
     split = data_utils.Split(pixels.astype(np.uint8), np.arange(500) % data_utils.CLASSES)
     return Dataset(split, None, split, tuple(map(str, range(data_utils.CLASSES))))
 
@@ -416,7 +429,8 @@ def certify(
     started = time.monotonic()
     values = settings.model_dump(mode="json")
     data = values["data"]
-    available = data["source"] != "cifar10" or data["archive"] or not data_utils.missing_files(data["directory"])
+    here = data["archive"] or not data_utils.missing_files(data["directory"])
+    available = data["source"] != "cifar10" or (here and data["image_size"] == CIFAR_SIZE)
     values |= {"precision": precision, "batch_size": batch_size}
     trained_precision, trained_size = settings.precision, settings.batch_size
     settings = check_config(values, str(network))
@@ -433,8 +447,9 @@ def certify(
     if available:
         dataset = load_dataset(settings.data, settings.seed)
     else:
-        dataset = drawn_images(settings.seed)
-        certificate.notes.append("The images are random pixels, since CIFAR-10 is not here: see data.directory")
+        dataset = drawn_images(settings.seed, data["image_size"])
+        of_size = "here: see data.directory" if data["image_size"] == CIFAR_SIZE else f"of {data['image_size']} pixels"
+        certificate.notes.append(f"The images are random pixels, since CIFAR-10 is not {of_size}")
     mean, std = normalization(dataset.train.images, settings.data.normalization)
     files.write_arrays(workers.folder / "preprocessing", {"mean": mean, "std": std})
     files.write_arrays(workers.folder / "images", {"images": dataset.train.images[:WHITENING_IMAGES]})
@@ -482,15 +497,21 @@ def _pair(certificate, workers, answers, names):
     """Pair the layers of your own networks, and have TensorFlow's take on Paddle's names. Returns their calls."""
     calls = workers.ask("layers")
     types, shapes = ({framework: answers[framework][what] for framework in FRAMEWORKS} for what in ("types", "shapes"))
-    pairing = certificate.pairing = pair(calls, names or answers[FRAMEWORKS[0]]["names"])
+    if names is None and answers[FRAMEWORKS[0]]["names"] is not None:
+        names = check_names(answers[FRAMEWORKS[0]]["names"], certificate.settings["network"]["file"])
+    pairing = certificate.pairing = pair(calls, names)
     renamed = pairing.renamed(types[FRAMEWORKS[1]], shapes[FRAMEWORKS[1]])
     # Containers of layers are compared, too, where they have the same name.
     computing = {framework: {call["name"] for call in calls[framework]} for framework in FRAMEWORKS}
     both = types["paddle"].keys() - computing["paddle"] & types["tensorflow"].keys() - computing["tensorflow"]
     certificate.shared_layers = {*pairing.layers, *both}
     certificate.layers = {renamed[0][name]: kind for name, kind in types[FRAMEWORKS[1]].items()} | types[FRAMEWORKS[0]]
-    paired = {"layers": list(pairing.layers), "arrays": list(pairing.arrays)}
+    paired = {"layers": list(pairing.layers), "arrays": list(pairing.arrays), "last": pairing.last}
     workers.ask("pair", by_framework={"names": {FRAMEWORKS[1]: renamed}}, paired=paired)
+    for framework, layers in pairing.weightless.items():
+        if layers:
+            listed = ", ".join(f"{name} ({kind})" for name, kind in layers.items())
+            certificate.notes.append(f"Layers without weights that only {TITLES[framework]} has: {listed}")
     return calls
 
 
@@ -504,7 +525,7 @@ def _replay(certificate, workers, settings, calls):
     first = certificate.first
     if certificate.apart and all(entry.constant for entry in certificate.apart) and "trains" not in first["phase"]:
         certificate.first, certificate.tolerances = None, UP_TO_CONSTANTS
-        certificate.phases, certificate.table, certificate.free_run = {}, {}, []
+        certificate.phases, certificate.table, certificate.free_run, certificate.trained = {}, {}, [], {}
 
 
 def _take_steps(certificate, workers, settings, dataset, trained_precision, hurry, report):

@@ -8,9 +8,9 @@ written. Where several layers still look alike, they pair off in the order of ex
 
 import dataclasses
 import math
+from pathlib import Path
 
 from tandem.config import yaml_text
-from tandem.core import files
 from tandem.core.errors import UserError
 from tandem.frameworks.base import FRAMEWORKS, TITLES
 
@@ -28,6 +28,10 @@ ALIKE = {
 """Kinds that a wrong port may take for each other: such layers are paired, and then differ."""
 
 
+CHANNELS_LAST = ("dense", "layer norm")
+"""Kinds of layers that work on the last axis in Paddle, too. Of kinds that neither side knows it is not known."""
+
+
 @dataclasses.dataclass
 class Pairing:
     """Which layers and arrays are the same.
@@ -35,6 +39,7 @@ class Pairing:
     Attributes:
         layers: by Paddle's name, TensorFlow's.
         how: by Paddle's name, how the pair was found: "name", "map", "flow" or "order".
+        last: by Paddle's name, whether its channels are the last axis in Paddle; only where that is known.
         arrays: by Paddle's name, TensorFlow's and the shape in Paddle.
         alone: by framework, the layers without a partner that hold arrays; what they are in words.
         weightless: by framework, the layers without a partner that hold none.
@@ -43,6 +48,7 @@ class Pairing:
 
     layers: dict = dataclasses.field(default_factory=dict)
     how: dict = dataclasses.field(default_factory=dict)
+    last: dict = dataclasses.field(default_factory=dict)
     arrays: dict = dataclasses.field(default_factory=dict)
     alone: dict = dataclasses.field(default_factory=dict)
     weightless: dict = dataclasses.field(default_factory=dict)
@@ -73,17 +79,29 @@ class Pairing:
 
 
 def read_names(path):
-    """The map of layers in the YAML file `path`, from Paddle's names to TensorFlow's.
+    """Read a YAML map of layers, such as `pairing.yaml`: Paddle's names to TensorFlow's.
 
     Raises:
         UserError: it cannot be read, or is no such map.
     """
-    files.check_plain(path)
-    with open(path, "rb") as file:
-        text = file.read(yaml_text.BYTES + 1).decode(errors="replace")
-    names = yaml_text.read(text, str(path))
-    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
-        raise UserError(f"{path}: must have a line for each layer: its name in Paddle, a colon, its name in TensorFlow")
+    try:
+        names = yaml_text.read(Path(path).read_bytes()[: yaml_text.BYTES + 1].decode(), path)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); give a YAML map of layers, as pairing.yaml is") from error
+    return check_names(names, path)
+
+
+def check_names(names, origin):
+    """Check that `names`, from the file `origin`, is a map of names to names, each once. Returns it.
+
+    Raises:
+        UserError: it is not.
+    """
+    if not isinstance(names, dict) or not all(isinstance(name, str) for pair in names.items() for name in pair):
+        raise UserError(f"{origin}: not a map of layers; write Paddle's name: TensorFlow's, each as text in quotes")
+    twice = {name for name in names.values() if list(names.values()).count(name) > 1}
+    if twice:
+        raise UserError(f"{origin}: {', '.join(sorted(twice))} is given to several layers; give each once")
     return names
 
 
@@ -113,7 +131,11 @@ def pair(calls, given=None):
     for label in ("label", "kind"):
         for weighted in (True, False):
             _spread(first, second, found, weighted, label)
-    return _pairing(first, second, found)
+    pairing = _pairing(first, second, found)
+    for call in calls[FRAMEWORKS[0]]:
+        if call["name"] in pairing.layers and (call["arrays"] or call["kind"].endswith("pool")):
+            pairing.last[call["name"]] = call["kind"] in CHANNELS_LAST
+    return pairing
 
 
 @dataclasses.dataclass

@@ -77,7 +77,7 @@ def compared(engine, batch, step, record, paired):
         engine: of the second framework, in the state that `record` began with.
         batch, step: as for `Engine.train_step`; `step` is None in evaluation mode, which has no gradients.
         record: what the first framework computed, as `Worker.record` writes it, or `Engine.trace_evaluation`.
-        paired: the names that both have, of `layers` and `arrays`.
+        paired: the names that both have, of `layers` and `arrays`, and `last` of a `Pairing`.
 
     Returns:
         A list of [quantity, name, error, words]: of each paired `output`, with "before" in place of words where what
@@ -90,14 +90,16 @@ def compared(engine, batch, step, record, paired):
         if what in parts and (what in ("gradient", "state") or rest.partition("#")[0] in paired["layers"]):
             parts[what][rest] = array
     if step is None:
-        replayed = engine.replay_evaluation(batch, parts["output"])
+        replayed = engine.replay_evaluation(batch, parts["output"], paired["last"])
     else:
-        replayed = engine.replay(batch, step, parts["output"], parts["output_gradient"])
+        replayed = engine.replay(batch, step, parts["output"], parts["output_gradient"], paired["last"])
     after = engine.state()
     found = []
 
     def enter(quantity, name, expected, actual, least):
-        actual = None if actual is None else viewed_like(actual, expected)
+        last = paired["last"].get(name.partition("#")[0]) if "output" in quantity else None
+        way = {True: (), False: (-1, 1)}.get(last)
+        actual = None if actual is None else viewed_like(actual, expected, way)
         if actual is None:
             found.append([quantity, name, math.inf, "has another shape, or is not there"])
             return math.inf

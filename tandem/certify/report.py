@@ -13,6 +13,7 @@ from tandem.frameworks.base import TITLES
 from tandem.report import pages
 from tandem.report.pages import number
 
+import yaml
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from rich.table import Table
@@ -27,6 +28,8 @@ NOT_IN_TABLE = ("free run", "running")
 def save(certificate, folder, overrides=()):
     """Write `certificate.json` and the self-contained page `certificate.html` into `folder`, each atomically.
 
+    Of your own network also `pairing.yaml`: which layers are the same.
+
     Args:
         certificate: a `Certificate`.
         folder: it need not exist.
@@ -38,6 +41,26 @@ def save(certificate, folder, overrides=()):
     text = json.dumps(certificate.to_dict(), indent=2) + "\n"
     files.write_file(Path(folder, "certificate.json"), text.encode())
     files.write_file(Path(folder, "certificate.html"), to_html(certificate, overrides).encode())
+    if certificate.pairing is not None:
+        head = "# Layers: Paddle's name, TensorFlow's. Change what is wrong, and give it back: --names pairing.yaml\n"
+        names = yaml.safe_dump(certificate.pairing.layers, sort_keys=False, allow_unicode=True)
+        files.write_file(Path(folder, "pairing.yaml"), (head + names).encode())
+
+
+def pairing_table(certificate):
+    """A rich Table of the layers that were paired, and how; and of those without a partner."""
+    pairing = certificate.pairing
+    table = Table(title=f"{certificate.network}: which layers are the same")
+    for column in ("Paddle", "TensorFlow", "paired by"):
+        table.add_column(column, overflow="fold")
+    for name, theirs in pairing.layers.items():
+        table.add_row(name, theirs, pairing.how[name])
+    for layers in (pairing.alone, pairing.weightless):
+        for name in layers.get("paddle", {}):
+            table.add_row(name, "", "")
+        for name in layers.get("tensorflow", {}):
+            table.add_row("", name, "")
+    return table
 
 
 def to_table(certificate):
@@ -66,14 +89,14 @@ def folded(certificate):
         groups.setdefault(phase.partition(":")[0], {})[phase] = entry
     first, rows = certificate.first or {"phase": ""}, []
     for group, entries in groups.items():
-        worst = max(entries, key=lambda phase: _error(entries[phase]) / tolerance(certificate, phase))
+        worst = max(entries, key=lambda phase: _error(entries[phase]) / certificate.tolerance(phase))
         entry, kind = entries[worst], worst.partition(": ")[2]
         error, name = entry["error"], entry["name"]
         tensor = name if kind in ("", name) else f"{kind}: {name}"
         row = {"phase": titled(group), "compared": sum(entry["compared"] for entry in entries.values())}
         row |= {"error": "not comparable" if error is None else number(error)}
         row |= {"tensor": "" if error == 0 else tensor, "when": "" if error == 0 else when(certificate, worst, entry)}
-        row |= {"large": _error(entry) > tolerance(certificate, worst), "first": first["phase"] in entries}
+        row |= {"large": _error(entry) > certificate.tolerance(worst), "first": first["phase"] in entries}
         rows.append(row)
     return rows
 
@@ -94,8 +117,20 @@ def verdict(certificate):
     if certificate.free_run:
         lines.append(free_run(certificate))
     took = f"{certificate.seconds:.0f} s"
+    if certificate.apart:
+        lines.append("Layers that differ by themselves:")
+        lines += [f"  {entry}" for entry in certificate.apart]
+    if certificate.passed and certificate.apart:
+        return [
+            *lines,
+            f"PASSED in {took}: same up to float32 constants. Each layer by itself differs by no more than float32 "
+            f"does; all together every element is within {allowed(certificate)}",
+        ]
     if certificate.passed:
-        return [*lines, f"PASSED in {took}. Both compute the same, every element within {allowed(certificate)}"]
+        return [*lines, f"PASSED in {took}: identical. Every element is within {allowed(certificate)}"]
+    if certificate.pairing is not None and certificate.pairing.guessed:
+        guessed = ", ".join(f"{name}: {certificate.pairing.layers[name]}" for name in certificate.pairing.guessed)
+        lines.append(f"Paired in the order of execution only; if that is wrong, give --names with them: {guessed}")
     known = traps.known(certificate.first)
     if known:
         lines.append("Known mistakes that look like this:")
@@ -107,6 +142,9 @@ def failure(certificate):
     """What differs first, in short sentences: of the two, or else of each framework's lower precision; or nothing."""
     if certificate.first is not None:
         return " ".join(_first_difference(certificate, certificate.first))
+    if certificate.verdict == "different":
+        layers = [entry.layer for entry in certificate.apart if not entry.constant]
+        return f"They differ in {', '.join(layers)}."
     sentences = list(_training_paths(certificate))
     if sentences:
         sentences.append(f"In {certificate.settings['precision']} the two frameworks agree.")
@@ -133,7 +171,7 @@ def _first_difference(certificate, first):
     if what:
         yield f"{what[0].upper()}{what[1:]}."
     else:
-        yield f"Error {number(first['error'])}; up to {tolerance(certificate, phase):g} passes."
+        yield f"Error {number(first['error'])}; up to {certificate.tolerance(phase):g} passes."
     if own:
         yield "The traced networks agree."
 
@@ -181,11 +219,6 @@ def free_run(certificate):
         f"Free run: after {steps} {'step' if steps == 1 else 'steps'} Paddle and TensorFlow differ by "
         f"{number(last['frameworks'])}; Paddle and itself, nudged in the last place, by {number(last['nudged'])}"
     )
-
-
-def tolerance(certificate, phase):
-    """The largest error of a phase that passes."""
-    return certificate.tolerances["backward" if phase.endswith(BACKWARD) else "forward"]
 
 
 def allowed(certificate):

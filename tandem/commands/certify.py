@@ -33,6 +33,16 @@ def certify(
     batch_size: Annotated[int, typer.Option(min=2, help="Images in a step.")] = 5,
     device: Annotated[str | None, typer.Option(help="auto, cpu, gpu or gpu:N; short for -o device=...")] = None,
     precision: Annotated[Precision, typer.Option(help="Precision of the comparison.")] = "float64",
+    names: Annotated[
+        Path | None,
+        typer.Option(help="Of your own network: a YAML map of layers, Paddle's name: TensorFlow's; may be in part."),
+    ] = None,
+    show_pairing: Annotated[
+        bool, typer.Option("--show-pairing", help="Show which layers are the same, and how that was found.")
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option(help="Exit code 1 also if the two are the same up to float32 constants.")
+    ] = False,
     output: Annotated[
         Path | None, typer.Option(help="Where to write the certificate. Default: certificates/NETWORK.")
     ] = None,
@@ -42,6 +52,7 @@ def certify(
     """Verify that a network computes the same in both frameworks; exit code 1 if it does not."""
     from tandem.certify import report
     from tandem.certify.certificate import DRAWN_STEPS, STEPS, WORKER, certify, subject
+    from tandem.certify.pairing import read_names
     from tandem.frameworks.workers import Workers
 
     from rich.console import Console
@@ -64,11 +75,14 @@ def certify(
             precision,
             state,
             report=lambda n: progress.update(bar, completed=n),
+            names=names and read_names(names),
         )
     folder = output or Path("certificates", Path(network).stem)
     report.save(certificate, folder, overrides)
+    if show_pairing and certificate.pairing is not None:
+        console.print(report.pairing_table(certificate))
     console.print(report.to_table(certificate))
     for line in [*report.verdict(certificate), f"Certificate: {folder / 'certificate.html'}"]:
         console.print(line)
-    if not certificate.passed:
+    if not certificate.passed or (strict and certificate.verdict != "identical"):
         raise typer.Exit(1)

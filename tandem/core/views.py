@@ -18,15 +18,18 @@ def views(array, shape):
     return {way: x.reshape(shape) for way, x in ways.items() if [length for length in x.shape if length != 1] == wanted}
 
 
-def way_to(array, other):
-    """That of the `views` of `array` which is closest to the array `other`: its way; None if none has its shape."""
+def way_to(array, other, known=None):
+    """That of the `views` of `array` which has the shape of the array `other`: its way; None if none has.
+
+    Of several, `known` if it is one of them, or else the closest to `other`.
+    """
     found = views(array, other.shape)
-    if len(found) < 2:
-        return next(iter(found), None)
+    if known in found or len(found) < 2:
+        return known if known in found else next(iter(found), None)
     return min(found, key=lambda way: np.abs(found[way] - other).max(initial=0.0))
 
 
-def viewed_like(array, other):
-    """`array` in the way that is closest to `other`, or None where none has its shape."""
-    way = way_to(array, other)
+def viewed_like(array, other, known=None):
+    """`array` in the way that `way_to` finds, or None where none has the shape of `other`."""
+    way = way_to(array, other, known)
     return None if way is None else views(array, other.shape)[way]

@@ -9,8 +9,8 @@ import os
 from pathlib import Path
 
 import data_utils
-from tandem.certify.certificate import subject
-from tandem.certify.pairing import pair
+from tandem.certify.certificate import CIFAR_SIZE, subject
+from tandem.certify.pairing import check_names, pair
 from tandem.certify.replay import CONSTANT, judged
 from tandem.certify.sameness import relative_error
 from tandem.config.load import check_config
@@ -125,7 +125,7 @@ def port(source, target, network, workers, overrides=(), names=None, num_classes
     _write_images(workers, settings)
     answers = workers.ask("start", settings=values, num_classes=num_classes or count_classes(settings))
     made = Port(source, target, tolerance=TOLERANCES[precision])
-    calls, pairing = _pair(made, workers, answers, names)
+    calls, pairing = _pair(made, workers, answers, names, network)
     workers.ask("read", by_framework={"path": by_source})
     workers.ask("give", source=framework)
     _carry_over(made, workers, framework)
@@ -152,7 +152,7 @@ def _framework(path):
 def _write_images(workers, settings):
     """Give both the same images: those of the config's data, but random pixels for a CIFAR-10 that is not at hand."""
     data = settings.data
-    at_hand = data.image_size == 32 and (data.archive or not data_utils.missing_files(data.directory))
+    at_hand = data.image_size == CIFAR_SIZE and (data.archive or not data_utils.missing_files(data.directory))
     if data.source == "cifar10" and not at_hand:  # not there, or to be resized in whole
         shape = (IMAGES, 3, data.image_size, data.image_size)
         pixels = random_bits(settings.seed, "certificate images", 0, 0, shape) >> np.uint64(56)
@@ -166,13 +166,15 @@ def _write_images(workers, settings):
     files.write_arrays(workers.folder / "batch", {"images": images[:IMAGES], "labels": labels})
 
 
-def _pair(made, workers, answers, names):
+def _pair(made, workers, answers, names, network):
     """Pair the networks, and have TensorFlow's take on Paddle's names. Returns the calls of layers and the pairing."""
     first, second = (answers[framework] for framework in FRAMEWORKS)
     calls = workers.ask("layers")
-    pairing = pair(calls, names or first["names"])
+    if names is None and first["names"] is not None:
+        names = check_names(first["names"], network)
+    pairing = pair(calls, names)
     layers, arrays = pairing.renamed(second["types"], second["shapes"])
-    paired = {"layers": list(pairing.layers), "arrays": list(pairing.arrays)}
+    paired = {"layers": list(pairing.layers), "arrays": list(pairing.arrays), "last": pairing.last}
     workers.ask("pair", by_framework={"names": {FRAMEWORKS[1]: (layers, arrays)}}, paired=paired)
     # Beside what is paired, what does not run in evaluation, by its name.
     theirs = dict(arrays.values())

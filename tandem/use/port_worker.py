@@ -98,7 +98,7 @@ class PortWorker(Worker):
             and self._layer(name) in self.paired["layers"]
             and (array.ndim > 2 or self._is_matrix(self._layer(name)))
         }
-        replayed = self.engine.replay_evaluation(self._batch(), outputs)
+        replayed = self.engine.replay_evaluation(self._batch(), outputs, self.paired["last"])
         holding = {name.rpartition(".")[0] for name in self.shared}
         for name, theirs in replayed.items():
             ours, layer = record.get(name), self._layer(name)

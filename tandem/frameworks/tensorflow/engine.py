@@ -181,7 +181,7 @@ class Engine(base.Engine):
         traced |= {**of_outputs, **gradients, **of_inputs}
         return {"images": _channel_first(record.images[0].numpy()), **_by_name("output", outputs), **traced}
 
-    def replay(self, batch, step, outputs, gradients):
+    def replay(self, batch, step, outputs, gradients, last):
         """Take a training step's forward pass, in which each layer passes on a given output in place of its own.
 
         So each computes by itself, from inputs that are right, together with what lies between it and the layers before
@@ -190,11 +190,13 @@ class Engine(base.Engine):
         Args:
             batch, step: as for `train_step`.
             outputs, gradients: by layer, the outputs of the other framework, and the loss's gradients by them.
+            last: by layer, whether their channels are the last axis, where that is known.
 
         Returns:
             A dict as that of `trace`, with `input/<layer>`; images are [N, H, W, C].
         """
-        given = {name: partial(_given, array) for name, array in outputs.items()}
+        ways = _ways(outputs, last)
+        given = {name: partial(_given, array, ways[name]) for name, array in outputs.items()}
         images, labels, keys, *mix = self._on_device(batch, step)
         with self._recorded(given) as record, tf.GradientTape() as tape, dropout_keys(self.dropouts.values(), keys):
             self.tape = tape
@@ -206,7 +208,7 @@ class Engine(base.Engine):
         self.tape = None
         targets, with_gradient = [loss], [tf.ones_like(loss)]
         for name, output in record.computed.items():
-            way = views.way_to(outputs[name], output.numpy())
+            way = views.way_to(outputs[name], output.numpy(), ways[name])
             if name in gradients and way is not None:
                 targets.append(output)
                 with_gradient.append(tf.constant(views.views(gradients[name], output.shape)[way]))
@@ -219,14 +221,19 @@ class Engine(base.Engine):
             replayed |= {f"{what}/{name}": x.numpy() for name, x in tensors.items() if x is not None}
         return {**replayed, "logits": logits.numpy()}
 
-    def replay_evaluation(self, batch, outputs):
+    def replay_evaluation(self, batch, outputs, last):
         """Evaluate as `replay` trains: each layer passes on its output in `outputs`, where it has one there.
+
+        Args:
+            batch: as for `evaluate`.
+            outputs, last: as for `replay`.
 
         Returns:
             A dict of `input/<layer>`, `output/<layer>` of the layers in `outputs`, as they computed it, and `logits`;
             images are [N, H, W, C].
         """
-        given = {name: partial(_given, array) for name, array in outputs.items()}
+        ways = _ways(outputs, last)
+        given = {name: partial(_given, array, ways[name]) for name, array in outputs.items()}
         with self._recorded(given) as record:
             logits, _, _ = self._losses(batch.images, batch.labels, training=False)
         replayed = {f"input/{name}": x.numpy() for name, x in record.inputs.items() if x is not None}
@@ -506,9 +513,14 @@ def _by_name(what, outputs, tensors=None):
     return {f"{what}/{name}": arrays[id(output)] for name, output in outputs.items() if id(output) in arrays}
 
 
-def _given(array, output):
+def _ways(outputs, last):
+    """By name, the way of `outputs` (see tandem/core/views.py) to Keras, where `last` of `Engine.replay` tells it."""
+    return {name: {True: (), False: (1, -1)}.get(last.get(name.partition("#")[0])) for name in outputs}
+
+
+def _given(array, way, output):
     """The other framework's `array` in place of the tensor `output`, which is kept where `array` has another shape."""
-    array = views.viewed_like(array, output.numpy())
+    array = views.viewed_like(array, output.numpy(), way)
     return output if array is None else tf.constant(array, output.dtype)
 
 
