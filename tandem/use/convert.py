@@ -10,7 +10,6 @@ import multiprocessing
 import os
 import pickle
 import platform
-import re
 import textwrap
 import zipfile
 from concurrent.futures import ProcessPoolExecutor
@@ -284,23 +283,22 @@ def _read_keras(source, settings, num_classes):
     with reading_keras(source):
         precision = keras_precision(keras_arrays(source))
     engine = _new_engine("tensorflow", precision, settings, num_classes)  # imports the classes that the file may name
+    from tandem.frameworks.tensorflow.engine import arrays_of
+    from tandem.frameworks.tensorflow.layouts import to_canonical
+
     import tensorflow as tf
 
-    own = engine.model
     with reading_keras(source):
         # Safe mode allows Keras' own classes and registered ones, but no Python code in the file.
-        engine.model = tf.keras.models.load_model(source, compile=False, safe_mode=True)
-    # Keras' own Dropout has the state of its random generator among the variables.
-    other = re.compile("velocity/|.*seed_generator_state$")
-    weights = {name: array for name, array in engine.state().items() if not other.match(name)}
+        model = tf.keras.models.load_model(source, compile=False, safe_mode=True)
+    weights = {name: to_canonical(variable.numpy(), layer) for name, (variable, layer) in arrays_of(model).items()}
     weights = _with_velocities(engine, weights, source)
     with reading_keras(source):
-        found = engine.model(images, training=False).numpy().astype(precision)
-        computed_in = {precision, *(layer.compute_dtype for layer in engine.model._flatten_layers())}
+        found = model(images, training=False).numpy().astype(precision)
+        computed_in = {precision, *(layer.compute_dtype for layer in model._flatten_layers())}
 
-    engine.model = own
     engine.load_state(weights, str(source))
-    logits = own(images, training=False)
+    logits = engine.model(images, training=False)
     outputs = logits.numpy(), tf.nn.softmax(logits).numpy()  # many Keras models end with softmax
     tolerance = max(ROUNDING[name] for name in computed_in)
     if not any(found.shape == output.shape and _close(found, output, tolerance) for output in outputs):

@@ -12,7 +12,7 @@ from tandem.core import files
 from tandem.core.errors import UserError
 from tandem.core.paths import ROOT
 from tandem.frameworks.base import load_engine
-from tandem.training import checkpoint
+from tandem.training import checkpoint, trust
 from tandem.use import convert
 
 import numpy as np
@@ -146,6 +146,7 @@ def made(tmp_path_factory, run_in):
             checkpoints = folder / "run" / "checkpoints"
             metadata |= {"epoch": 1, "step": 7}
             checkpoint.write(checkpoints / checkpoint.file_name(7), state | arrays, metadata)
+            trust.record(folder / "run", settings.network)
             (checkpoints / checkpoint.file_name(8)).write_bytes(b"cut off")
             warnings = []
             for source, target in (
@@ -308,7 +309,7 @@ def test_pdparams_that_are_none(made, tmp_path):
     for content, message in (
         ([array], "holds no state_dict"),
         ({"model": {"fc.bias": array}}, "'model' is not an array"),
-        ({3: array}, "3 is not an array"),
+        ({3: array}, "it has a key that is no text"),
         ({}, "holds no array"),
         ({"a": array, "b": array.astype(np.uint16)}, "b is in uint16"),
         ({"a": array, "b": array.astype(float)}, "holds float32 and float64"),

@@ -102,12 +102,7 @@ class Engine(base.Engine):
         for _, layer in self._layers():
             adopt(layer)
         self.dropouts = {name: layer for name, layer in self._layers() if isinstance(layer, Dropout)}
-        # By canonical name: each weight and statistic, and the layer that holds it.
-        holders = {id(x): layer for _, layer in self._layers() for x in _own_variables(layer)}
-        self.arrays = {}
-        for variable in self.model.weights:
-            name = state.unused(self._own_name(variable), self.arrays)
-            self.arrays[name] = variable, holders.get(id(variable), self.model)
+        self.arrays = arrays_of(self.model)
         self.parameters = self.model.trainable_variables
         self.velocities = [tf.Variable(tf.zeros_like(parameter.value)) for parameter in self.parameters]
         self.tape = None  # that `trace` records with
@@ -465,13 +460,6 @@ class Engine(base.Engine):
                 layers.append((self.layer_names.get(name, name), layer))
         return layers
 
-    def _own_name(self, variable):
-        """The canonical name, from Keras' own: stage1.conv.weight for model/stage1/conv/kernel."""
-        # A functional model's paths do not have the model's name.
-        path = variable.path.removeprefix(f"{self.model.name}/").replace("/", ".")
-        *path, last = path.split(".")
-        return ".".join([*path, CANONICAL.get(last, last)])
-
     def _name(self, variable):
         """The canonical name of a weight or statistic."""
         return self.names[id(variable)]
@@ -501,6 +489,18 @@ class Engine(base.Engine):
     def _velocity_variables(self):
         pairs = zip(self.parameters, self.velocities, strict=True)
         return {f"velocity/{self.names[id(parameter)]}": velocity for parameter, velocity in pairs}
+
+
+def arrays_of(model):
+    """By canonical name, each weight and statistic of a Keras `model`, and the layer that holds it."""
+    holders = {id(x): layer for _, layer in _named_layers(model, "") for x in _own_variables(layer)}
+    arrays = {}
+    for variable in model.weights:
+        # stage1.conv.weight for model/stage1/conv/kernel; a functional model's paths do not have the model's name.
+        *path, last = variable.path.removeprefix(f"{model.name}/").replace("/", ".").split(".")
+        name = state.unused(".".join([*path, CANONICAL.get(last, last)]), arrays)
+        arrays[name] = variable, holders.get(id(variable), model)
+    return arrays
 
 
 def _by_name(what, outputs, tensors=None):
