@@ -147,8 +147,11 @@ class Engine(Protocol):
             out. With `inputs` also `input/<layer>`, what each took in.
         """
 
-    def trace_evaluation(self, batch: Batch) -> dict[str, np.ndarray]:
-        """The `images`, `output/<layer>`, `logits` and `loss` of `trace` in evaluation mode, with nothing changed."""
+    def trace_evaluation(self, batch: Batch, inputs: bool = False) -> dict[str, np.ndarray]:
+        """The `images`, `output/<layer>`, `logits` and `loss` of `trace` in evaluation mode, with nothing changed.
+
+        With `inputs` also `input/<layer>`.
+        """
 
     def layer_types(self) -> dict[str, str]:
         """The name of each layer's class, by the layer's name."""

@@ -183,7 +183,7 @@ def test_round_trips_are_equal_bit_for_bit(made, precision):
         assert metadata["epoch"] == metadata["step"] == metadata["batch"] == 0
         assert metadata["framework"] == {"p": "paddle", "k": "tensorflow"}[name[0]]
     for name in ("p.pdparams", "pkp.pdparams"):
-        arrays = convert._read_pdparams(folder / name)
+        arrays = convert.read_pdparams(folder / name)
         assert arrays.keys() == weights.keys()
         assert all(arrays[key].tobytes() == weights[key].tobytes() for key in weights)
         assert "features.first.bn._mean" in pickle.loads((folder / name).read_bytes())
@@ -227,7 +227,7 @@ def test_paddles_older_protocol(made, run_in, tmp_path):
     run_in("paddle", save_in_protocol_2, made["float32"] / "p.pdparams", tmp_path / "old.pdparams")
     assert b"_codecs" in (tmp_path / "old.pdparams").read_bytes()
     arrays, expected = (
-        convert._read_pdparams(path) for path in (tmp_path / "old.pdparams", made["float32"] / "p.pdparams")
+        convert.read_pdparams(path) for path in (tmp_path / "old.pdparams", made["float32"] / "p.pdparams")
     )
     assert arrays.keys() == expected.keys()
     assert all(arrays[name].tobytes() == expected[name].tobytes() for name in arrays)
@@ -280,7 +280,7 @@ def test_an_old_file_is_replaced_only_when_told(made, tmp_path):
 def test_a_full_disk_leaves_the_old_file(made, run_in, tmp_path, framework, name):
     (tmp_path / name).write_bytes(b"old")
     source = made["float32"] / "p.pdparams"
-    weights = convert._read_pdparams(source)
+    weights = convert.read_pdparams(source)
     arguments = (framework, source, weights, tmp_path / name, settings_of("float32"), 10)
     assert f"{name}: cannot be written (File too large)" in run_in(framework, on_a_full_disk, *arguments)
     assert [path.name for path in tmp_path.iterdir()] == [name]
@@ -413,7 +413,7 @@ def lenet_config(tmp_path):
 def test_a_keras_users_model_of_keras_own_layers(run_in, tmp_path, lenet_config, change):
     kernel = run_in("tensorflow", save_a_users_lenet, tmp_path / "x.keras", change)
     convert.convert(tmp_path / "x.keras", tmp_path / "x.pdparams", lenet_config)
-    arrays = convert._read_pdparams(tmp_path / "x.pdparams")
+    arrays = convert.read_pdparams(tmp_path / "x.pdparams")
     assert arrays.keys() == {f"{name}.{kind}" for name in LENET_LAYERS for kind in ("weight", "bias")}
     assert arrays["conv2.weight"].tobytes() == np.ascontiguousarray(kernel.transpose(3, 2, 0, 1)).tobytes()
 
@@ -464,6 +464,4 @@ def test_the_command(made, tmp_path):
     assert (
         second.stderr == f"error: {tmp_path / 'x.pdparams'}: already exists; name another, or replace it with --force\n"
     )
-    assert (
-        convert._read_pdparams(tmp_path / "x.pdparams").keys() == convert._read_pdparams(folder / "p.pdparams").keys()
-    )
+    assert convert.read_pdparams(tmp_path / "x.pdparams").keys() == convert.read_pdparams(folder / "p.pdparams").keys()

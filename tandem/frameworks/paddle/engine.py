@@ -205,13 +205,14 @@ class Engine(base.Engine):
         traced |= {**of_outputs, **gradients, **of_inputs}
         return {"images": record.images[0].numpy(), **_by_name("output", outputs), **traced}
 
-    def trace_evaluation(self, batch):
+    def trace_evaluation(self, batch, inputs=False):
         """Return all that evaluation computes."""
         self.model.eval()  # otherwise it stays in training mode
         batch, _ = share(batch, self.replicas.rank, self.replicas.count)
         with self._recorded() as record, paddle.no_grad(), paddle.amp.auto_cast(**self.amp):
             logits, losses, _ = self._losses(batch)
         traced = {"logits": logits.numpy(), "loss": losses.mean().numpy()}
+        traced |= _by_name("input", record.inputs) if inputs else {}
         return {"images": record.images[0].numpy(), **_by_name("output", record.outputs), **traced}
 
     def layer_types(self):
@@ -349,7 +350,7 @@ class Engine(base.Engine):
                 number = state.unused(name, record.outputs)
                 known = enumerate(record.outputs.values())
                 record.taken[number] = [at for at, tensor in known if any(tensor is x for x in inputs)]
-                record.inputs[number] = inputs[0] if inputs else None
+                record.inputs[number] = next((x for x in inputs[:1] if isinstance(x, paddle.Tensor)), None)
                 record.outputs[number] = output
 
         hooks = [layer.register_forward_post_hook(partial(keep, name)) for name, layer in self._layers()]

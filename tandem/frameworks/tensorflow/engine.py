@@ -119,12 +119,7 @@ class Engine(base.Engine):
                 layer.replicas = replicas
             elif replicas.count > 1 and isinstance(layer, tf.keras.layers.BatchNormalization):
                 raise UserError(f"network: {name} is Keras' own batch norm, of one worker's slice; use Tandem's")
-        # By canonical name: each weight and statistic, and the layer that holds it.
-        holders = {id(x): layer for _, layer in self._layers() for x in _own_variables(layer)}
-        self.arrays = {}
-        for variable in self.model.weights:
-            name = state.unused(self._own_name(variable), self.arrays)
-            self.arrays[name] = variable, holders.get(id(variable), self.model)
+        self.arrays = arrays_of(self.model)
         self.parameters = self.model.trainable_variables
         self.velocities = [tf.Variable(tf.zeros_like(parameter.value)) for parameter in self.parameters]
         self.tape = None  # that `trace` records with
@@ -217,7 +212,7 @@ class Engine(base.Engine):
         Returns:
             A dict as that of `trace`, with `input/<layer>`; images are [N, H, W, C].
         """
-        ways = {name: {True: (), False: (1, -1)}.get(last.get(name.partition("#")[0])) for name in outputs}
+        ways = _ways(outputs, last)
         given = {name: partial(_given, array, ways[name]) for name, array in outputs.items()}
         images, labels, _, keys, *mix = self._on_device(batch, step)
         with self._recorded(given) as record, tf.GradientTape() as tape, dropout_keys(self.dropouts.values(), keys):
@@ -240,17 +235,36 @@ class Engine(base.Engine):
         replayed = {f"gradient/{name}": self._to_canonical(name, x) for name, x in pairs if x is not None}
         parts = {"input": record.inputs, "output": record.computed, "output_gradient": of_outputs}
         for what, tensors in parts.items():
-            replayed |= {f"{what}/{name}": x.numpy() for name, x in tensors.items() if isinstance(x, tf.Tensor)}
+            replayed |= {f"{what}/{name}": x.numpy() for name, x in tensors.items() if x is not None}
         return {**replayed, "logits": logits.numpy()}
 
-    def apply(self, name, array):
-        """The output of the layer `name` in training mode, for an input of the other framework; None if it has none."""
+    def replay_evaluation(self, batch, outputs, last):
+        """Evaluate as `replay` trains: each layer passes on its output in `outputs`, where it has one there.
+
+        Args:
+            batch: as for `evaluate`.
+            outputs, last: as for `replay`.
+
+        Returns:
+            A dict of `input/<layer>`, `output/<layer>` of the layers in `outputs`, as they computed it, and `logits`;
+            images are [N, H, W, C].
+        """
+        ways = _ways(outputs, last)
+        given = {name: partial(_given, array, ways[name]) for name, array in outputs.items()}
+        with self._recorded(given) as record:
+            logits, _, _ = self._losses(batch.images, batch.labels, training=False)
+        replayed = {f"input/{name}": x.numpy() for name, x in record.inputs.items() if x is not None}
+        replayed |= {f"output/{name}": x.numpy() for name, x in record.computed.items()}
+        return {**replayed, "logits": logits.numpy()}
+
+    def apply(self, name, array, training):
+        """The outputs of the layer `name` for an input of the other framework, channels first and last, if it can."""
         number, layer = name.partition("#")[0], dict(self._layers())
         outputs = []
         with watched([(number, layer[number])], lambda name, inputs, output: outputs.append(output) or output):
             for way in (array, np.moveaxis(array, 1, -1)) if array.ndim > 2 else (array,):
                 try:
-                    layer[number](tf.constant(way), training=True)
+                    layer[number](tf.constant(way), training=training)
                 except (ValueError, tf.errors.InvalidArgumentError):
                     continue
         return [output.numpy() for output in outputs]
@@ -258,23 +272,27 @@ class Engine(base.Engine):
     def rename(self, layers, arrays):
         """Give layers and arrays the names that they have in the other framework.
 
+        The order counts: of one builder's models, the second has other numbers in the names that Keras makes up.
+
         Args:
-            layers: the new name of each layer.
-            arrays: for each weight and statistic its new name, and its shape there.
+            layers: the new name of each layer, in the order of `layer_types`.
+            arrays: for each weight and statistic its new name, and its shape there; in the order of `shapes`.
         """
-        self.layer_names = layers
+        self.layer_names = dict(zip(self.layer_types(), layers.values(), strict=True))
         self.dropouts = {name: layer for name, layer in self._layers() if isinstance(layer, Dropout)}
-        self.ema = {arrays[name][0]: variable for name, variable in self.ema.items()}
-        self.arrays = {arrays[name][0]: held for name, held in self.arrays.items()}
+        names = dict(zip(self.arrays, (name for name, _ in arrays.values()), strict=True))
+        self.ema = {names[name]: variable for name, variable in self.ema.items()}
+        self.arrays = {names[name]: held for name, held in self.arrays.items()}
         self.paddle_shapes = dict(arrays.values())
         self._read_names()
 
-    def trace_evaluation(self, batch):
+    def trace_evaluation(self, batch, inputs=False):
         """Return all that evaluation computes."""
         batch, _ = share(batch, self.replicas.rank, self.replicas.count)
         with self._recorded() as record:
             logits, losses, _ = self._losses(batch.images, batch.labels, training=False)
         traced = {"logits": logits.numpy(), "loss": losses.numpy().mean()}
+        traced |= _by_name("input", record.inputs) if inputs else {}
         return {"images": _channel_first(record.images[0].numpy()), **_by_name("output", record.outputs), **traced}
 
     def layer_types(self):
@@ -447,7 +465,7 @@ class Engine(base.Engine):
             number = state.unused(name, record.outputs)
             known = enumerate(record.outputs.values())
             record.taken[number] = [at for at, tensor in known if any(tensor is x for x in inputs)]
-            record.inputs[number] = inputs[0] if inputs else None
+            record.inputs[number] = next((x for x in inputs[:1] if isinstance(x, tf.Tensor)), None)
             record.outputs[number] = output
             if given is not None and number in given:
                 record.computed[number] = output
@@ -471,13 +489,6 @@ class Engine(base.Engine):
                 seen[id(layer)] = layer
                 layers.append((self.layer_names.get(name, name), layer))
         return layers
-
-    def _own_name(self, variable):
-        """The canonical name, from Keras' own: stage1.conv.weight for model/stage1/conv/kernel."""
-        # A functional model's paths do not have the model's name.
-        path = variable.path.removeprefix(f"{self.model.name}/").replace("/", ".")
-        *path, last = path.split(".")
-        return ".".join([*path, CANONICAL.get(last, last)])
 
     def _name(self, variable):
         """The canonical name of a weight or statistic."""
@@ -510,6 +521,18 @@ class Engine(base.Engine):
         return {f"velocity/{self.names[id(parameter)]}": velocity for parameter, velocity in pairs}
 
 
+def arrays_of(model):
+    """By canonical name, each weight and statistic of a Keras `model`, and the layer that holds it."""
+    holders = {id(x): layer for _, layer in _named_layers(model, "") for x in _own_variables(layer)}
+    arrays = {}
+    for variable in model.weights:
+        # stage1.conv.weight for model/stage1/conv/kernel; a functional model's paths do not have the model's name.
+        *path, last = variable.path.removeprefix(f"{model.name}/").replace("/", ".").split(".")
+        name = state.unused(".".join([*path, CANONICAL.get(last, last)]), arrays)
+        arrays[name] = variable, holders.get(id(variable), model)
+    return arrays
+
+
 def _by_name(what, outputs, tensors=None):
     """The tensors of the recorded `outputs`, or what `tensors` has for each by its id, as arrays by `what`/<layer>.
 
@@ -518,6 +541,11 @@ def _by_name(what, outputs, tensors=None):
     tensors = tensors or {id(output): output for output in outputs.values()}
     arrays = {key: _channel_first(tensor.numpy()) for key, tensor in tensors.items() if tensor is not None}
     return {f"{what}/{name}": arrays[id(output)] for name, output in outputs.items() if id(output) in arrays}
+
+
+def _ways(outputs, last):
+    """By name, the way of `outputs` (see tandem/core/views.py) to Keras, where `last` of `Engine.replay` tells it."""
+    return {name: {True: (), False: (1, -1)}.get(last.get(name.partition("#")[0])) for name in outputs}
 
 
 def _given(array, way, output):
