@@ -10,6 +10,7 @@ import dataclasses
 import math
 from pathlib import Path
 
+from tandem.certify.sameness import Difference
 from tandem.config import yaml_text
 from tandem.core.errors import UserError
 from tandem.frameworks.base import FRAMEWORKS, TITLES
@@ -54,10 +55,11 @@ class Pairing:
     weightless: dict = dataclasses.field(default_factory=dict)
     alone_arrays: dict = dataclasses.field(default_factory=dict)
 
-    @property
-    def differs(self):
-        """Whether an array, or a layer with some, has no partner."""
-        return any(self.alone.values()) or any(self.alone_arrays.values())
+    def without_partner(self):
+        """A `Difference` for each array, and each layer with some, that only one framework has."""
+        names = [(name, framework) for framework, found in self.alone.items() for name in found]
+        names += [(name, framework) for framework, found in self.alone_arrays.items() for name in found]
+        return [Difference("initial state", name, math.inf, f"only in {framework}") for name, framework in names]
 
     @property
     def guessed(self):

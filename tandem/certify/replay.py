@@ -75,8 +75,8 @@ def compared(engine, batch, step, record, paired):
 
     Args:
         engine: of the second framework, in the state that `record` began with.
-        batch, step: as for `Engine.train_step`.
-        record: what the first framework computed, as `Worker.record` writes it.
+        batch, step: as for `Engine.train_step`; `step` is None in evaluation mode, which has no gradients.
+        record: what the first framework computed, as `Worker.record` writes it, or `Engine.trace_evaluation`.
         paired: the names that both have, of `layers` and `arrays`, and `last` of a `Pairing`.
 
     Returns:
@@ -89,7 +89,10 @@ def compared(engine, batch, step, record, paired):
         what, _, rest = name.partition("/")
         if what in parts and (what in ("gradient", "state") or rest.partition("#")[0] in paired["layers"]):
             parts[what][rest] = array
-    replayed = engine.replay(batch, step, parts["output"], parts["output_gradient"], paired["last"])
+    if step is None:
+        replayed = engine.replay_evaluation(batch, parts["output"], paired["last"])
+    else:
+        replayed = engine.replay(batch, step, parts["output"], parts["output_gradient"], paired["last"])
     after = engine.state()
     found = []
 
@@ -111,7 +114,8 @@ def compared(engine, batch, step, record, paired):
         for name, expected in parts[part].items():
             actual = replayed.get(f"{part}/{name}")
             if enter(quantity, name, expected, actual, least) > SAME and quantity == "output":
-                found[-1][3] = _blame(engine, name, expected, parts["input"].get(name), replayed.get(f"input/{name}"))
+                inputs = parts["input"].get(name), replayed.get(f"input/{name}")
+                found[-1][3] = _blame(engine, name, expected, *inputs, training=step is not None)
     arrays = {name: x for name, x in parts["gradient"].items() if name in paired["arrays"]}
     least = FLOORS["float64"] * _largest(arrays)
     for name, expected in arrays.items():
@@ -206,8 +210,9 @@ def _explain(entry, ours, theirs):
         if not _equal(name, *values):
             entry.settings[name] = values
     kinds = ours["kind"], theirs["kind"]
-    unknown = kinds[0] == ours["type"] or kinds[1] == theirs["type"]  # a class of the user's, or a Lambda
-    if kinds[0] != kinds[1] and not unknown and set(kinds) != {"convolution", "dense"}:
+    # Nothing is known of a class of the user's, or of a Lambda.
+    known = not any(kind.startswith("own ") for kind in kinds)
+    if known and kinds[0] != kinds[1] and set(kinds) != {"convolution", "dense"}:
         entry.settings["kind"] = kinds
     frozen = all(call["settings"].get("trainable") is False for call in (ours, theirs))
     if ours["kind"] == "batch norm" and frozen:
@@ -232,7 +237,7 @@ def _pads(value):
     return [value[0], value[0], value[1], value[1]] if len(value) == 2 else list(value)
 
 
-def _blame(engine, name, expected, ours, theirs):
+def _blame(engine, name, expected, ours, theirs, training):
     """Whether the layer `name` or what lies before it makes its output differ: "before" or nothing, and a guess why.
 
     `ours` and `theirs` are the inputs that it got in the two frameworks.
@@ -242,7 +247,7 @@ def _blame(engine, name, expected, ours, theirs):
     theirs = viewed_like(theirs, ours)
     if theirs is not None and relative_error(theirs, ours, 0.0) <= SAME:
         return ""
-    outputs = [viewed_like(output, expected) for output in engine.apply(name, ours)]
+    outputs = [viewed_like(output, expected) for output in engine.apply(name, ours, training)]
     right = any(output is not None and relative_error(output, expected, 0.0) <= SAME for output in outputs)
     if theirs is not None and relative_error(np.sort(theirs, axis=None), np.sort(ours, axis=None), 0.0) <= SAME:
         return "before: the same values in another order, as of a concatenation or of flattened channels"

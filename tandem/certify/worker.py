@@ -389,11 +389,11 @@ def where(error):
     return f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}: {type(error).__name__}: {lines[-1]}"
 
 
-def main(framework, folder):
-    """Answer commands until stdin ends."""
+def main(framework, folder, commands=Worker):
+    """Answer commands, which are methods of the class `commands`, until stdin ends."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what your own network or native code prints is not an answer, so it goes to stderr
-    worker = Worker(framework, folder)
+    worker = commands(framework, folder)
     for line in sys.stdin:
         command, arguments = json.loads(line)
         try:

@@ -24,17 +24,25 @@ def write_file(path, content):
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f"{UNFINISHED}{path.name}")
         try:
-            with temporary.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
+            temporary.write_bytes(content)
+            put_in_place(temporary, path)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        _sync_folder(path.parent)
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror}); an old file is unchanged") from error
+
+
+def put_in_place(temporary, path):
+    """Give the whole file `temporary` the name `path`, over an old one, once its content is on the disk.
+
+    Raises:
+        OSError: it cannot have that name; an old file is unchanged.
+    """
+    with open(temporary, "rb+") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+    _sync_folder(Path(path).parent)
 
 
 def check_folder(folder):

@@ -10,7 +10,6 @@ import multiprocessing
 import os
 import pickle
 import platform
-import re
 import textwrap
 import zipfile
 from concurrent.futures import ProcessPoolExecutor
@@ -62,7 +61,7 @@ def convert(source, target, config=None, num_classes=None, force=False, warn=pri
     """
     source, target = Path(source), Path(target)
     source_format, target_format = _formats(source, target)
-    _check_target(target, force)
+    check_target(target, force)
     if source_format == ".safetensors":
         if config is not None or num_classes is not None:
             raise UserError(
@@ -75,7 +74,7 @@ def convert(source, target, config=None, num_classes=None, force=False, warn=pri
         if config is None:
             raise UserError(f"{source}: does not say which network it is from; add --config FILE, which names it")
         settings = load_config(config)
-        weights = _read_pdparams(source) if source_format == ".pdparams" else None
+        weights = read_pdparams(source) if source_format == ".pdparams" else None
         num_classes = num_classes or count_classes(settings)
 
     network = settings, num_classes
@@ -136,7 +135,7 @@ def _formats(source, target):
     return found
 
 
-def _check_target(target, force):
+def check_target(target, force):
     """Check, before any work is done, that `target` can be written."""
     if target.is_dir():
         raise UserError(f"{target}: is a folder; name a file")
@@ -158,11 +157,13 @@ def _read_checkpoint(source, network, warn):
     else:
         arrays, metadata = checkpoint.read(source)
     weights = {name: array for name, array in arrays.items() if "/" not in name}
-    settings = trust.settings_of(source, metadata, [f"network.file={json.dumps(str(network))}"] if network else ())
+    settings = trust.settings_of(
+        source, arrays, metadata, [f"network.file={json.dumps(str(network))}"] if network else ()
+    )
     return source, weights, settings, len(metadata["class_names"])
 
 
-def _read_pdparams(source):
+def read_pdparams(source):
     """Weights and statistics by canonical name.
 
     paddle.load is not used: it unpickles whatever a file asks for (paddle/framework/io.py), which may run any program.
@@ -181,14 +182,14 @@ def _read_pdparams(source):
     for name, array in content.items():
         if not isinstance(array, np.ndarray):
             raise UserError(f"{source}: {textwrap.shorten(name, 100)!r} is not an array; {_HOW_TO_SAVE}")
-    _precision(content, source)
+    precision_of(content, source)
     return {state.from_paddle(name): array for name, array in content.items()}
 
 
 _HOW_TO_SAVE = "write it with paddle.save(model.state_dict(), ...)"
 
 
-def _precision(weights, source):
+def precision_of(weights, source):
     """The precision of all `weights`, float32 or float64. Nothing is rounded here."""
     for name, array in weights.items():
         if array.dtype not in (np.float32, np.float64):
@@ -265,7 +266,7 @@ def _new_engine(framework, precision, settings, num_classes):
 
 def _with_velocities(engine, weights, origin):
     """`weights` with zero velocities, as at the start of a run; names and shapes are checked."""
-    precision = _precision(weights, origin)
+    precision = precision_of(weights, origin)
     names = [name for name in engine.shapes if name.startswith("velocity/")]
     whole = weights | {name: np.zeros(engine.shapes[name], precision) for name in names}
     state.check(whole, engine.shapes, str(origin))
@@ -274,33 +275,32 @@ def _with_velocities(engine, weights, origin):
 
 def _check_weights(framework, source, weights, *network):
     """`weights` with velocities, checked against `network`."""
-    return _with_velocities(_new_engine(framework, _precision(weights, source), *network), weights, source)
+    return _with_velocities(_new_engine(framework, precision_of(weights, source), *network), weights, source)
 
 
 def _read_keras(source, settings, num_classes):
     """The weights of a .keras, with velocities. Checks that names, shapes and outputs are the network's."""
     size = settings.data.image_size
     images = np.random.default_rng(0).normal(size=(2, size, size, 3))
-    with _reading_keras(source):
-        precision = _precision_of_keras(source)
+    with reading_keras(source):
+        precision = keras_precision(keras_arrays(source))
     engine = _new_engine("tensorflow", precision, settings, num_classes)  # imports the classes that the file may name
+    from tandem.frameworks.tensorflow.engine import arrays_of
+    from tandem.frameworks.tensorflow.layouts import to_canonical
+
     import tensorflow as tf
 
-    own = engine.model
-    with _reading_keras(source):
+    with reading_keras(source):
         # Safe mode allows Keras' own classes and registered ones, but no Python code in the file.
-        engine.model = tf.keras.models.load_model(source, compile=False, safe_mode=True)
-    # Keras' own Dropout has the state of its random generator among the variables.
-    other = re.compile("velocity/|.*seed_generator_state$")
-    weights = {name: array for name, array in engine.state().items() if not other.match(name)}
+        model = tf.keras.models.load_model(source, compile=False, safe_mode=True)
+    weights = {name: to_canonical(variable.numpy(), layer) for name, (variable, layer) in arrays_of(model).items()}
     weights = _with_velocities(engine, weights, source)
-    with _reading_keras(source):
-        found = engine.model(images, training=False).numpy().astype(precision)
-        computed_in = {precision, *(layer.compute_dtype for layer in engine.model._flatten_layers())}
+    with reading_keras(source):
+        found = model(images, training=False).numpy().astype(precision)
+        computed_in = {precision, *(layer.compute_dtype for layer in model._flatten_layers())}
 
-    engine.model = own
     engine.load_state(weights, str(source))
-    logits = own(images, training=False)
+    logits = engine.model(images, training=False)
     outputs = logits.numpy(), tf.nn.softmax(logits).numpy()  # many Keras models end with softmax
     tolerance = max(ROUNDING[name] for name in computed_in)
     if not any(found.shape == output.shape and _close(found, output, tolerance) for output in outputs):
@@ -312,7 +312,8 @@ def _read_keras(source, settings, num_classes):
 
 
 @contextlib.contextmanager
-def _reading_keras(source):
+def reading_keras(source):
+    """A context in which whatever reading the Keras file `source` raises becomes one line."""
     try:
         yield
     except (ImportError, UserError):
@@ -327,47 +328,63 @@ def _close(a, b, tolerance):
     return np.allclose(a, b, rtol=0, atol=tolerance * np.abs(b).max(), equal_nan=True)
 
 
-def _precision_of_keras(source):
-    """float64 if a .keras holds it, otherwise float32. Checks first that it holds no more than it says and than it is.
+def keras_arrays(source):
+    """By path, the dtype and the number of entries of each array in a .keras or a .weights.h5.
 
-    A model whose layers are made by a class of its own loads in the precision that is set, not in the saved one.
+    Checks first that it holds no more than it says and than it is.
     """
     import h5py
 
-    most, datasets, others = UNPACKED[0] + UNPACKED[1] * source.stat().st_size, [], []
+    most, datasets, others = UNPACKED[0] + UNPACKED[1] * source.stat().st_size, {}, []
 
-    def enter(_, item):
+    def enter(path, item):
         if isinstance(item, h5py.Dataset):
             # One may have its values in any other file, and Keras would read that.
-            (others if item.external or item.is_virtual else datasets).append(item)
+            if item.external or item.is_virtual:
+                others.append(item)
+            datasets[path] = item.dtype, item.size, item.nbytes
 
-    with zipfile.ZipFile(source) as archive:
-        members = archive.infolist()
-        if len(members) > MEMBERS or sum(member.file_size for member in members) > most:
-            raise UserError(f"{source}: unpacked, it is far larger than it is; write it with model.save")
-        with h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as weights:
-            weights.visititems(enter)
-            weights.visititems_links(lambda _, link: others.append(link) if hasattr(link, "path") else None)
-            if others or sum(dataset.nbytes for dataset in datasets) > most:
-                raise UserError(f"{source}: its weights are not in it, or are too large; write it with model.save")
-            return "float64" if any(dataset.dtype == np.float64 for dataset in datasets) else "float32"
+    content = source
+    if source.suffix.lower() == ".keras":
+        with zipfile.ZipFile(source) as archive:
+            members = archive.infolist()
+            if len(members) > MEMBERS or sum(member.file_size for member in members) > most:
+                raise UserError(f"{source}: unpacked, it is far larger than it is; write it with model.save")
+            content = io.BytesIO(archive.read("model.weights.h5"))
+    with h5py.File(content) as weights:
+        weights.visititems(enter)
+        weights.visititems_links(lambda _, link: others.append(link) if hasattr(link, "path") else None)
+    if others or sum(nbytes for _, _, nbytes in datasets.values()) > most:
+        raise UserError(f"{source}: its weights are not in it, or are too large; write it with model.save")
+    return {path: (dtype, size) for path, (dtype, size, _) in datasets.items()}
+
+
+def keras_precision(arrays):
+    """float64 if the `keras_arrays` have it, otherwise float32.
+
+    A model whose layers are made by a class of its own loads in the precision that is set, not in the saved one.
+    """
+    return "float64" if any(dtype == np.float64 for dtype, _ in arrays.values()) else "float32"
+
+
+def save(framework, model, path):
+    """Write the weights of `framework`'s `model` to `path`, a .pdparams, .keras (with its layers) or .weights.h5."""
+    if framework == "paddle":
+        import paddle
+
+        paddle.save(model.state_dict(), str(path))
+    else:
+        (model.save if path.suffix == ".keras" else model.save_weights)(path)
 
 
 def _write(framework, source, weights, target, *network):
     """Write `weights` to `target` in the format of `framework`, atomically."""
-    engine = _new_engine(framework, _precision(weights, source), *network)
+    engine = _new_engine(framework, precision_of(weights, source), *network)
     engine.load_state(_with_velocities(engine, weights, source), str(source))
     temporary = target.with_name(f"{files.UNFINISHED}{target.name}")  # keeps the extension, which Keras requires
     try:
-        if framework == "paddle":
-            import paddle
-
-            paddle.save(engine.model.state_dict(), str(temporary))
-        else:
-            engine.model.save(temporary)
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
+        save(framework, engine.model, temporary)
+        files.put_in_place(temporary, target)
     except OSError as error:
         raise UserError(f"{target}: cannot be written ({error.strerror or error}); it is unchanged") from error
     finally:

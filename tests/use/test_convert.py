@@ -1,3 +1,4 @@
+import io
 import os
 import pickle
 import resource
@@ -12,9 +13,10 @@ from tandem.core import files
 from tandem.core.errors import UserError
 from tandem.core.paths import ROOT
 from tandem.frameworks.base import load_engine
-from tandem.training import checkpoint
+from tandem.training import checkpoint, trust
 from tandem.use import convert
 
+import h5py
 import numpy as np
 import pytest
 import yaml
@@ -146,6 +148,7 @@ def made(tmp_path_factory, run_in):
             checkpoints = folder / "run" / "checkpoints"
             metadata |= {"epoch": 1, "step": 7}
             checkpoint.write(checkpoints / checkpoint.file_name(7), state | arrays, metadata)
+            trust.record(folder / "run", settings)
             (checkpoints / checkpoint.file_name(8)).write_bytes(b"cut off")
             warnings = []
             for source, target in (
@@ -180,7 +183,7 @@ def test_round_trips_are_equal_bit_for_bit(made, precision):
         assert metadata["epoch"] == metadata["step"] == metadata["batch"] == 0
         assert metadata["framework"] == {"p": "paddle", "k": "tensorflow"}[name[0]]
     for name in ("p.pdparams", "pkp.pdparams"):
-        arrays = convert._read_pdparams(folder / name)
+        arrays = convert.read_pdparams(folder / name)
         assert arrays.keys() == weights.keys()
         assert all(arrays[key].tobytes() == weights[key].tobytes() for key in weights)
         assert "features.first.bn._mean" in pickle.loads((folder / name).read_bytes())
@@ -224,7 +227,7 @@ def test_paddles_older_protocol(made, run_in, tmp_path):
     run_in("paddle", save_in_protocol_2, made["float32"] / "p.pdparams", tmp_path / "old.pdparams")
     assert b"_codecs" in (tmp_path / "old.pdparams").read_bytes()
     arrays, expected = (
-        convert._read_pdparams(path) for path in (tmp_path / "old.pdparams", made["float32"] / "p.pdparams")
+        convert.read_pdparams(path) for path in (tmp_path / "old.pdparams", made["float32"] / "p.pdparams")
     )
     assert arrays.keys() == expected.keys()
     assert all(arrays[name].tobytes() == expected[name].tobytes() for name in arrays)
@@ -277,7 +280,7 @@ def test_an_old_file_is_replaced_only_when_told(made, tmp_path):
 def test_a_full_disk_leaves_the_old_file(made, run_in, tmp_path, framework, name):
     (tmp_path / name).write_bytes(b"old")
     source = made["float32"] / "p.pdparams"
-    weights = convert._read_pdparams(source)
+    weights = convert.read_pdparams(source)
     arguments = (framework, source, weights, tmp_path / name, settings_of("float32"), 10)
     assert f"{name}: cannot be written (File too large)" in run_in(framework, on_a_full_disk, *arguments)
     assert [path.name for path in tmp_path.iterdir()] == [name]
@@ -308,13 +311,77 @@ def test_pdparams_that_are_none(made, tmp_path):
     for content, message in (
         ([array], "holds no state_dict"),
         ({"model": {"fc.bias": array}}, "'model' is not an array"),
-        ({3: array}, "3 is not an array"),
+        ({3: array}, "it has a key that is no text"),
         ({}, "holds no array"),
         ({"a": array, "b": array.astype(np.uint16)}, "b is in uint16"),
         ({"a": array, "b": array.astype(float)}, "holds float32 and float64"),
     ):
         source.write_bytes(pickle.dumps(content, protocol=4))
         assert message in refused(source, target, **options)
+
+
+def keras_file(path, write=lambda weights: None, members=()):
+    """A .keras whose HDF5 file of weights is what `write` makes."""
+    weights = io.BytesIO()
+    with h5py.File(weights, "w") as file:
+        write(file)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("model.weights.h5", weights.getvalue())
+        for name, content in members:
+            archive.writestr(name, content)
+    return path
+
+
+def external(weights):
+    weights.create_dataset("w", (4,), "f4", external=[("/etc/hostname", 0, 16)])
+
+
+def virtual(weights):
+    layout = h5py.VirtualLayout((4,), "f4")
+    layout[:] = h5py.VirtualSource("/etc/hostname", "w", (4,))
+    weights.create_virtual_dataset("w", layout)
+
+
+def linked(weights):
+    weights["w"] = h5py.ExternalLink("/etc/hostname", "w")
+
+
+def soft(weights):
+    weights["w"] = h5py.SoftLink("/w")
+
+
+def huge(weights):
+    weights.create_dataset("w", (10**12,), "f4", chunks=(10**6,))
+
+
+def test_a_keras_file_holds_no_more_than_it_is(tmp_path, monkeypatch):
+    def right(weights):
+        weights["group/w"] = np.ones(4, np.float64)
+
+    path = tmp_path / "x.keras"
+    assert convert._precision_of_keras(keras_file(path, right)) == "float64"
+    for write in (external, virtual, linked, soft, huge):
+        with pytest.raises(UserError, match="its weights are not in it, or are too large"):
+            convert._precision_of_keras(keras_file(path, write))
+    monkeypatch.setattr(convert, "UNPACKED", (1 << 14, 20))
+    with pytest.raises(UserError, match="unpacked, it is far larger than it is"):
+        convert._precision_of_keras(keras_file(path, right, [("zeros", bytes(1 << 20))]))
+    monkeypatch.setattr(convert, "MEMBERS", 3)
+    with pytest.raises(UserError, match="unpacked, it is far larger than it is"):
+        convert._precision_of_keras(keras_file(path, right, [(str(number), b"") for number in range(3)]))
+
+
+def test_a_process_that_dies_is_one_line(monkeypatch):
+    monkeypatch.undo()  # a process of its own
+    with pytest.raises(UserError, match="the process of tensorflow ended as it was at work"):
+        convert._in_process("tensorflow", os.abort)
+
+
+def test_a_fifo_is_not_waited_for(tmp_path):
+    for name in ("x.pdparams", "x.keras", "x.safetensors"):
+        os.mkfifo(tmp_path / name)
+        target = tmp_path / ("y.keras" if name != "x.keras" else "y.pdparams")
+        assert f"{name}: is a FIFO or a device" in refused(tmp_path / name, target)
 
 
 def test_keras_files_that_are_none(made, run_in, tmp_path):
@@ -346,7 +413,7 @@ def lenet_config(tmp_path):
 def test_a_keras_users_model_of_keras_own_layers(run_in, tmp_path, lenet_config, change):
     kernel = run_in("tensorflow", save_a_users_lenet, tmp_path / "x.keras", change)
     convert.convert(tmp_path / "x.keras", tmp_path / "x.pdparams", lenet_config)
-    arrays = convert._read_pdparams(tmp_path / "x.pdparams")
+    arrays = convert.read_pdparams(tmp_path / "x.pdparams")
     assert arrays.keys() == {f"{name}.{kind}" for name in LENET_LAYERS for kind in ("weight", "bias")}
     assert arrays["conv2.weight"].tobytes() == np.ascontiguousarray(kernel.transpose(3, 2, 0, 1)).tobytes()
 
@@ -397,6 +464,4 @@ def test_the_command(made, tmp_path):
     assert (
         second.stderr == f"error: {tmp_path / 'x.pdparams'}: already exists; name another, or replace it with --force\n"
     )
-    assert (
-        convert._read_pdparams(tmp_path / "x.pdparams").keys() == convert._read_pdparams(folder / "p.pdparams").keys()
-    )
+    assert convert.read_pdparams(tmp_path / "x.pdparams").keys() == convert.read_pdparams(folder / "p.pdparams").keys()
