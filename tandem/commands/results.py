@@ -16,7 +16,7 @@ def results(
 
     stale = [
         (path, text)
-        for path, text in {**written(ROOT), **page.pages(page.load())}.items()
+        for path, text in {**written(ROOT), **page.pages(page.load(ROOT), ROOT)}.items()
         if not path.exists() or path.read_text(encoding="utf-8") != text
     ]
     for path, text in stale:

@@ -38,7 +38,7 @@ def zoo(
                 )
             progress.remove_task(bar)
             # Read anew: another tandem zoo may have written.
-            files.write_file(page.DATA, page.dumped({**page.load(), network: found[network]}).encode())
+            files.write_file(ROOT / page.DATA, page.dumped({**page.load(), network: found[network]}).encode())
     console.print(page.table(found))
     for path, text in page.pages(page.load()).items():
         files.write_file(path, text.encode())

@@ -168,9 +168,10 @@ def test_a_name_that_is_not_in_the_zoo_is_one_line():
     ],
 )
 def test_a_file_of_results_that_is_not_right_is_one_line(tmp_path, text, told):
-    (tmp_path / "zoo.json").write_text(text)
+    (tmp_path / "results").mkdir()
+    (tmp_path / page.DATA).write_text(text)
     with pytest.raises(UserError, match=told) as caught:
-        page.load(tmp_path / "zoo.json")
+        page.load(tmp_path)
     assert "\n" not in str(caught.value)
 
 

@@ -24,7 +24,11 @@ def checkout(tmp_path, monkeypatch):
     """A copy of what `tandem results` reads and writes, in place of the checkout."""
     shutil.copytree(ROOT / "results", tmp_path / "results")
     (tmp_path / "docs").mkdir()
-    for name in ("README.md", "README.zh.md", "docs/results.md", "docs/results.zh.md"):
+    for name in (
+        "README.md",
+        "README.zh.md",
+        *(f"docs/{page}{end}" for page in ("results", "zoo") for end in (".md", ".zh.md")),
+    ):
         shutil.copy(ROOT / name, tmp_path / name)
     monkeypatch.setattr(paths, "ROOT", tmp_path)
     return tmp_path

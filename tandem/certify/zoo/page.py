@@ -21,7 +21,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from rich.table import Table
 
-DATA = ROOT / "results" / "zoo.json"
+DATA = Path("results", "zoo.json")
+"""In a checkout."""
 
 SHIPPED = {
     "vgg16": ("VGG16", "vgg16", "VGG16"),
@@ -100,12 +101,13 @@ def chosen(names):
     return list(names or NETWORKS)
 
 
-def load(path=DATA):
+def load(root=ROOT):
     """The entries of results/zoo.json, by network, each as an `Entry` has it. Empty if there is no such file.
 
     Raises:
         UserError: it cannot be read, or is not as it must be; or this is no checkout.
     """
+    path = root / DATA
     if not path.parent.is_dir():
         raise UserError(f"{path.parent}: no such folder; run this in a checkout of Tandem")
     try:
@@ -141,13 +143,14 @@ def table(entries):
     return drawn
 
 
-def pages(entries):
-    """The pages' texts, by their paths.
+def pages(entries, root=ROOT):
+    """The pages' texts, by their paths in the checkout `root`.
 
     Args:
         entries: of `load`.
+        root: a folder.
     """
-    return {ROOT / "docs" / f"zoo{suffix}.md": _page(entries, suffix) for suffix in ("", ".zh")}
+    return {root / "docs" / f"zoo{suffix}.md": _page(entries, suffix) for suffix in ("", ".zh")}
 
 
 def chinese():
