@@ -8,6 +8,7 @@ written. Where several layers still look alike, they pair off in the order of ex
 
 import dataclasses
 import math
+from collections import Counter
 from pathlib import Path
 
 from tandem.certify.sameness import Difference
@@ -158,8 +159,10 @@ class Layer:
     arrays: dict
     settings: dict
     label: tuple  # the same for what may be the same layer
-    kind: str  # the same for what a wrong port may take for each other
-    size: tuple  # the same for what may be the same where the names are: whether it has arrays, and its output's size
+    kind: str | tuple  # the same for what a wrong port may take for each other
+    size: (
+        tuple  # the same for what may be the same where the names are: whether it has arrays, its output's size, calls
+    )
     number: int
     calls: list = dataclasses.field(default_factory=list)
 
@@ -170,13 +173,15 @@ def _layers(calls):
     The flow is kept by call: one ReLU may be called all over a network, which would tie together what is far apart.
     """
     layers, made_by, images = {}, [], Call("")
+    times = Counter(call["name"] for call in calls)
     for call in calls:
         if call["name"] not in layers:
             kind = call["kind"]
             main = max(call["arrays"].values(), key=math.prod, default=None)
             if main is None:
-                label = (kind, math.prod(call["shape"]))
-                coarse = ALIKE.get(kind, kind)
+                # A pool that one side calls twice is two on the other: neither of these is its partner.
+                label = (kind, math.prod(call["shape"]), times[call["name"]])
+                coarse = (ALIKE.get(kind, kind), times[call["name"]])
             elif kind in ("convolution", "dense"):
                 matrix = kind == "dense" or math.prod(main[2:]) == 1
                 # A dense layer is a 1x1 convolution.
@@ -187,7 +192,7 @@ def _layers(calls):
             else:
                 label, coarse = ("own", math.prod(main)), "own"
             number = len(layers)
-            size = main is None, math.prod(call["shape"])
+            size = main is None, math.prod(call["shape"]), times[call["name"]] if main is None else 1
             made = Layer(call["name"], call["type"], call["arrays"], call["settings"], label, coarse, size, number)
             layers[call["name"]] = made
         this = Call(call["name"], [made_by[source] if source >= 0 else images for source in call["sources"]])

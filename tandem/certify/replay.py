@@ -21,6 +21,9 @@ SAME = 1e-10
 CONSTANT = 2e-6
 """The largest error that a constant rounded to float32 explains, of a layer by itself: a few times 2**-23."""
 
+PADDING = ("padding", "exclusive")
+"""Settings that a layer of zeros before a convolution or an average pool stands for."""
+
 KEPT_IN_FLOAT32 = {
     "batch norm": "Paddle keeps momentum and epsilon as float32: 0.9 is 0.8999999762",
     "layer norm": "Paddle keeps epsilon as float32",
@@ -183,6 +186,10 @@ def judged(found, calls, pairing):
     for entry in apart.values():
         if entry.theirs[0]:
             _explain(entry, first[entry.layer], second[entry.theirs[0]])
+        if entry.error <= CONSTANT:  # then another layer pads
+            entry.settings = {name: values for name, values in entry.settings.items() if name not in PADDING}
+            if entry.theirs[0] and not entry.settings and not entry.why:
+                entry.why = KEPT_IN_FLOAT32.get(first[entry.layer]["kind"], "")
         entry.constant = entry.error <= CONSTANT and not entry.settings
     for framework, layers in pairing.alone.items():
         for name, shapes in layers.items():
@@ -217,8 +224,6 @@ def _explain(entry, ours, theirs):
     frozen = all(call["settings"].get("trainable") is False for call in (ours, theirs))
     if ours["kind"] == "batch norm" and frozen:
         entry.why = "frozen batch norm uses its statistics in Keras, and the batch's in Paddle"
-    elif entry.error <= CONSTANT and not entry.settings and not entry.why:
-        entry.why = KEPT_IN_FLOAT32.get(ours["kind"], "")
 
 
 def _equal(name, ours, theirs):

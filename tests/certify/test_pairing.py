@@ -45,3 +45,19 @@ def test_an_activation_called_all_over_a_block_ties_nothing_together():
     pairing = pair({"paddle": bottleneck(ours, ["relu"] * 3), "tensorflow": keras})
     assert {name: pairing.layers[name] for name in ours} == dict(zip(ours, theirs, strict=True))
     assert pairing.guessed == []
+
+
+def test_a_pool_called_twice_is_neither_of_two_pools():
+    def stem(pools):
+        return [
+            call(pools[0], "max pool", [3, 8, 8], [-1]),
+            call("conv", "convolution", [3, 8, 8], [0], {"weight": [3, 3, 1, 1]}),
+            call(pools[1], "max pool", [3, 4, 4], [1]),
+        ]
+
+    pairing = pair({"paddle": stem(["pool", "pool"]), "tensorflow": stem(["pool_1", "pool_2"])})
+    assert pairing.layers == {"conv": "conv"}
+    assert pairing.weightless == {
+        "paddle": {"pool": "max pool"},
+        "tensorflow": dict.fromkeys(("pool_1", "pool_2"), "max pool"),
+    }

@@ -2,7 +2,8 @@
 
 from types import SimpleNamespace
 
-from tandem.certify.replay import compared
+from tandem.certify.pairing import pair
+from tandem.certify.replay import compared, judged
 
 import numpy as np
 import pytest
@@ -18,3 +19,15 @@ def test_a_mean_that_is_zero_in_truth_is_no_difference(variance, differ):
     record = {"logits": logits, **{f"state/{name}": x for name, x in state.items()}}
     found = compared(engine, None, 0, record, {"layers": ["bn"], "arrays": list(state), "last": {}})
     assert [name for _, name, error, _ in found if error > 1e-10] == differ
+
+
+@pytest.mark.parametrize(("error", "constant"), [(4e-9, True), (0.1, False)])
+def test_zeros_before_an_average_pool_are_its_padding(error, constant):
+    """Paddle's pool pads; in Keras a layer before it. Only the gradient's constant is left, or it is a mistake."""
+    pool = {"name": "pool", "kind": "average pool", "type": "AvgPool2D", "shape": [3, 8, 8], "sources": [-1]}
+    ours = {**pool, "arrays": {}, "settings": {"padding": 1, "exclusive": False}}
+    theirs = {**pool, "arrays": {}, "settings": {"padding": 0, "exclusive": True}}
+    calls = {"paddle": [ours], "tensorflow": [theirs]}
+    (entry,) = judged([["output", "pool", error, ""]], calls, pair(calls))
+    assert (entry.constant, bool(entry.settings)) == (constant, not constant)
+    assert entry.why == ("Paddle multiplies the gradient by 1/n as float32" if constant else "")
