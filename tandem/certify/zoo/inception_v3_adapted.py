@@ -61,13 +61,13 @@ def inception_v3_adapted_tensorflow(num_classes, image_size=75):
         [layers.MaxPooling2D(3, 2)],
     )
     for _ in range(2):
-        x = concatenated(
-            x,
-            conv_norm(320, 1),
-            [*conv_norm(384, 1), fork()],
-            [*conv_norm(448, 1), *conv_norm(384, 3, padding=1), fork()],
-            average_pool_branch(192),
-        )
+        branches = [
+            keras.Sequential(conv_norm(320, 1))(x),
+            forked(keras.Sequential(conv_norm(384, 1))(x)),
+            forked(keras.Sequential([*conv_norm(448, 1), *conv_norm(384, 3, padding=1)])(x)),
+            keras.Sequential(average_pool_branch(192))(x),
+        ]
+        x = layers.Concatenate()(branches)
     x = layers.GlobalAveragePooling2D()(x)
     return keras.Model(images, layers.Dense(num_classes)(x))
 
@@ -96,9 +96,6 @@ def average_pool_branch(channels):
     return [layers.ZeroPadding2D(1), layers.AveragePooling2D(3, 1), *conv_norm(channels, 1)]
 
 
-def fork():
-    """Two convolutions of the same 384 channels, side by side: a Keras model."""
-    import keras
-
-    x = keras.Input((None, None, 384))
-    return keras.Model(x, concatenated(x, row(384, 3), column(384, 3)))
+def forked(x):
+    """What two convolutions of 384 channels make of `x`, side by side: [N, H, W, 768]."""
+    return concatenated(x, row(384, 3), column(384, 3))
