@@ -57,7 +57,8 @@ def certify_network(network, workers, report=None):
         )
         if certificate.first is not None and certificate.first["phase"] == "running":
             framework, what = certificate.first["name"], certificate.first["what"]
-            raise UserError(f"{network}, {pair}: {TITLES[framework]} stopped: {what}; is there enough memory?")
+            hint = "; is there enough memory?" if "SIGKILL" in what else ""
+            raise UserError(f"{network}, {pair}: {TITLES[framework]} stopped: {what}{hint}")
         entry[pair] = told(certificate)
     entry["versions"] = {framework: certificate.records[framework]["version"] for framework in FRAMEWORKS}
     return entry
