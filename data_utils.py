@@ -197,7 +197,7 @@ class _Member(tarfile.TarInfo):
             cls.refuse_sparse()
         most = LARGEST_HEADER if member.type in EXTENDING else LARGEST_ARCHIVE
         if not 0 <= member.size <= most:
-            raise _Refused(f"member {member.name!r} announces {member.size:,} bytes, and {most:,} is the most")
+            raise _Refused(f"member {member.name[:100]!r} announces {member.size:,} bytes, and {most:,} is the most")
         return member
 
     @staticmethod
@@ -222,7 +222,7 @@ def _members(archive: Path) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
     with tarfile.open(archive, tarinfo=_Member) as tar:
         for member in tar:
             if not (member.isdir() or member.isfile()):
-                raise _Refused(f"member {member.name!r} is not a plain file")
+                raise _Refused(f"member {member.name[:100]!r} is not a plain file")
             if member.isfile():
                 yield member.name, member.size, lambda member=member: tar.extractfile(member).read()
 
@@ -234,14 +234,14 @@ def _unpack(archive: Path, target: Path, missing: list[str], verify: bool) -> No
         for number, (name, size, read) in enumerate(_members(archive)):
             path, total = PurePosixPath(name), total + size
             if path.is_absolute() or ".." in path.parts:
-                raise _Refused(f"member {name!r} is not a plain file below the archive's folder")
+                raise _Refused(f"member {name[:100]!r} is not a plain file below the archive's folder")
             if number == MEMBERS or total > LARGEST_ARCHIVE:
                 raise _Refused(f"it has more than {MEMBERS:,} members or {LARGEST_ARCHIVE >> 20:,} MiB")
             if path.name not in missing or path.name in found:
                 others.append(name)
                 continue
             if size > LARGEST_FILE:
-                raise _Refused(f"member {name!r} announces {size:,} bytes, and {LARGEST_FILE:,} is the most")
+                raise _Refused(f"member {name[:100]!r} announces {size:,} bytes, and {LARGEST_FILE:,} is the most")
             content = read()
             if verify and hashlib.md5(content, usedforsecurity=False).hexdigest() != FILES_MD5[path.name]:
                 altered.append(path.name)
@@ -266,7 +266,7 @@ def _unpack(archive: Path, target: Path, missing: list[str], verify: bool) -> No
         )
     if lacking:
         what = "batch file" if len(lacking) == len(FILES_MD5) else f"{FOLDER}/{', '.join(lacking)}"
-        instead = f" (it holds {', '.join(others[:3])}, ...)" if others else ""
+        instead = f" (it holds {', '.join(name[:100] for name in others[:3])}, ...)" if others else ""
         raise UserError(f"{archive}: holds no {what}{instead}; use the published archive, cifar-10-python.tar.gz")
 
 

@@ -22,6 +22,7 @@ from tandem.commands import (
     summary,
     train,
     traps,
+    zoo,
 )
 from tandem.commands.cli import run
 
@@ -42,6 +43,7 @@ COMMANDS = (
     data.data,
     export.export,
     traps.traps,
+    zoo.zoo,
     results.results,
 )
 """In the order in which a newcomer meets them, which is that of --help."""

@@ -38,9 +38,9 @@ PACKAGES = {"paddle": "paddle", "tensorflow": "tensorflow", "keras": "tensorflow
 CLASSES = {"se_resnext_fluid": "paddle", "se_resnext_tensorflow": "tensorflow"}
 """The modules of a network that is written as a class, which are of one framework."""
 
-IN_FUNCTIONS = ("tandem.traps", "tandem.use.convert", "tandem.use.export")
-"""Where functions may load one framework each: a trap's mutation changes it; what writes a format of its own runs in a
-process that has loaded it."""
+IN_FUNCTIONS = ("tandem.traps", "tandem.certify.zoo", "tandem.use.convert", "tandem.use.export")
+"""Where functions may load one framework each: a trap's mutation changes it; the zoo's builders are of one each; what
+writes a format of its own runs in a process that has loaded it."""
 
 
 class Import(NamedTuple):

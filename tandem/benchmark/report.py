@@ -1,6 +1,7 @@
 """The report of a benchmark: tables in the terminal and a chart."""
 
 import itertools
+import statistics
 import textwrap
 from pathlib import Path
 
@@ -12,6 +13,9 @@ from tandem.report.plots import FRAMEWORK_COLORS
 from matplotlib.figure import Figure
 from rich import box
 from rich.table import Table
+
+SPREAD = 0.3
+"""The middle half of a figure's steps may spread so far, over their median, before nothing can be said by it."""
 
 LOOPS = {"paddle": "Paddle fit", "tensorflow": "Keras fit"}
 """The titles of the frameworks' stock loops."""
@@ -128,6 +132,30 @@ def notes(figures):
             "variables and kernels. Keras' fit and Paddle's Model.fit train SE-ResNeXt as the article writes it, "
             "branch by branch, and other networks as Tandem builds them"
         )
+    return [*lines, *(line for result in figures["results"] for line in doubts(result))]
+
+
+def doubts(result):
+    """Lines on the figures of a result that allow no verdict: their steps spread too far, or they cannot be."""
+    about = f"{title(result)}, {TITLES[result['framework']]}"
+    lines = []
+    for what in (what for what in PASSES if what in result):
+        seconds = result[what]["seconds"]
+        lower, median, upper = (
+            statistics.quantiles(seconds, n=4, method="inclusive") if len(seconds) > 1 else seconds * 3
+        )
+        if upper - lower > SPREAD * median:
+            lines.append(
+                f"No verdict on {about}, {what}: the middle half of its steps spreads by "
+                f"{(upper - lower) / median:.0%} of their median; measure again, with more --rounds"
+            )
+    if {"forward", "training"} <= result.keys():
+        forward, training = (statistics.median(result[what]["seconds"]) for what in ("forward", "training"))
+        if forward > training:
+            lines.append(
+                f"No verdict on {about}: a forward pass took {forward / training:.2f} times as long as a training "
+                "step, which holds one; measure again"
+            )
     return lines
 
 

@@ -118,6 +118,7 @@ class Certificate:
             worst `error`, `name`, `tolerance`, and whether it `passed`.
         unsupported: by framework, why it has no training path in the configured precision.
         notes: what else to know, in words.
+        rounded: like `first`, where they first differ by no more than float32 constants explain; or None.
         pairing: of your own network, which layers and arrays are the same: see tandem/certify/pairing.py; else None.
         apart: of your own network, the layers that differ by themselves: see `Apart` in tandem/certify/replay.py.
         free_run: for each step, the error between two free runs: of the `frameworks`, and of Paddle against itself
@@ -142,6 +143,7 @@ class Certificate:
     trained: dict = dataclasses.field(default_factory=dict)
     unsupported: dict = dataclasses.field(default_factory=dict)
     notes: list = dataclasses.field(default_factory=list)
+    rounded: dict | None = None
     pairing: Pairing | None = None
     apart: list = dataclasses.field(default_factory=list)
     free_run: list = dataclasses.field(default_factory=list)
@@ -381,7 +383,7 @@ def subject(network, overrides=(), warn=print):
         return load_config(network, overrides), None
     if network.endswith(".safetensors") or Path(network, "checkpoints").is_dir():
         path, arrays, metadata = checkpoint.find(network, warn)
-        return trust.settings_of(path, metadata, overrides), arrays
+        return trust.settings_of(path, arrays, metadata, overrides), arrays
     names = networks.names()
     shipped = CONFIGS / f"{network}.yaml"
     if network not in names and shipped.is_file():
@@ -457,8 +459,8 @@ def certify(
         calls = _start(certificate, workers, values, len(dataset.class_names), state, traps or {}, names)
         if certificate.first is None:
             _take_steps(certificate, workers, settings, dataset, trained_precision, steps is None, report)
-        if calls and (certificate.first is not None or certificate.pairing.differs):
-            _replay(certificate, workers, settings, calls)
+        if calls and certificate.first is not None:
+            _replay(certificate, workers, settings, dataset, calls)
             if certificate.first is None:  # all of it is a matter of constants
                 _take_steps(certificate, workers, settings, dataset, trained_precision, steps is None, report)
         if certificate.first is None:
@@ -508,6 +510,9 @@ def _pair(certificate, workers, answers, names):
     certificate.layers = {renamed[0][name]: kind for name, kind in types[FRAMEWORKS[1]].items()} | types[FRAMEWORKS[0]]
     paired = {"layers": list(pairing.layers), "arrays": list(pairing.arrays), "last": pairing.last}
     workers.ask("pair", by_framework={"names": {FRAMEWORKS[1]: renamed}}, paired=paired)
+    certificate.judge(0, "initial state", pairing.without_partner())
+    if all(name == theirs for name, (theirs, _) in pairing.arrays.items()):
+        certificate.judge(0, "initial state", compare(workers.read("state"), "initial state"))
     for framework, layers in pairing.weightless.items():
         if layers:
             listed = ", ".join(f"{name} ({kind})" for name, kind in layers.items())
@@ -515,16 +520,17 @@ def _pair(certificate, workers, answers, names):
     return calls
 
 
-def _replay(certificate, workers, settings, calls):
+def _replay(certificate, workers, settings, dataset, calls):
     """Find all layers that differ by themselves. Where that is only a matter of constants, forget the difference."""
     how = {"learning_rate": settings.optimizer.learning_rate, "step": workers.step or 0}
+    _write_batch(workers, next(_batches(settings, dataset.train)))
     workers.ask("load")
     workers.ask("record", **how)
     found = workers.ask("replay", step=how["step"])[FRAMEWORKS[1]]
     certificate.apart = judged(found, calls, certificate.pairing)
     first = certificate.first
     if certificate.apart and all(entry.constant for entry in certificate.apart) and "trains" not in first["phase"]:
-        certificate.first, certificate.tolerances = None, UP_TO_CONSTANTS
+        certificate.first, certificate.rounded, certificate.tolerances = None, first, UP_TO_CONSTANTS
         certificate.phases, certificate.table, certificate.free_run, certificate.trained = {}, {}, [], {}
 
 

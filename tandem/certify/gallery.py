@@ -58,7 +58,8 @@ def spring(trap, workers):
         return Found(trap, None, True)
     on = {trap.framework: trap.name}
     try:
-        first = certify(trap.name, _settings(trap.probe), workers, steps=STEPS, batch_size=BATCH_SIZE, traps=on).first
+        certificate = certify(trap.name, _settings(trap.probe), workers, steps=STEPS, batch_size=BATCH_SIZE, traps=on)
+        first = certificate.rounded or certificate.first
     except UserError as error:  # it cannot even be built
         first = {"step": 0, "phase": "building", "name": trap.framework, "layer": "", "error": None}
         first["what"] = str(error)

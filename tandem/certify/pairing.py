@@ -10,6 +10,7 @@ import dataclasses
 import math
 from pathlib import Path
 
+from tandem.certify.sameness import Difference
 from tandem.config import yaml_text
 from tandem.core.errors import UserError
 from tandem.frameworks.base import FRAMEWORKS, TITLES
@@ -54,10 +55,11 @@ class Pairing:
     weightless: dict = dataclasses.field(default_factory=dict)
     alone_arrays: dict = dataclasses.field(default_factory=dict)
 
-    @property
-    def differs(self):
-        """Whether an array, or a layer with some, has no partner."""
-        return any(self.alone.values()) or any(self.alone_arrays.values())
+    def without_partner(self):
+        """A `Difference` for each array, and each layer with some, that only one framework has."""
+        names = [(name, framework) for framework, found in self.alone.items() for name in found]
+        names += [(name, framework) for framework, found in self.alone_arrays.items() for name in found]
+        return [Difference("initial state", name, math.inf, f"only in {framework}") for name, framework in names]
 
     @property
     def guessed(self):
@@ -138,6 +140,15 @@ def pair(calls, given=None):
     return pairing
 
 
+@dataclasses.dataclass(eq=False)
+class Call:
+    """A call of a layer, with the calls whose outputs it takes, and those that take its own. "" is of the images."""
+
+    layer: str
+    sources: list = dataclasses.field(default_factory=list)
+    readers: list = dataclasses.field(default_factory=list)
+
+
 @dataclasses.dataclass
 class Layer:
     """A layer that computes by itself. Attributes: as in `layer_calls`, and what it is, for pairing."""
@@ -150,13 +161,15 @@ class Layer:
     kind: str  # the same for what a wrong port may take for each other
     size: tuple  # the same for what may be the same where the names are: whether it has arrays, and its output's size
     number: int
-    sources: set = dataclasses.field(default_factory=set)
-    readers: set = dataclasses.field(default_factory=set)
+    calls: list = dataclasses.field(default_factory=list)
 
 
 def _layers(calls):
-    """By name, a `Layer` for each layer of `calls`, with its neighbours of any kind."""
-    layers = {}
+    """By name, a `Layer` for each layer of `calls`.
+
+    The flow is kept by call: one ReLU may be called all over a network, which would tie together what is far apart.
+    """
+    layers, made_by, images = {}, [], Call("")
     for call in calls:
         if call["name"] not in layers:
             kind = call["kind"]
@@ -177,12 +190,11 @@ def _layers(calls):
             size = main is None, math.prod(call["shape"])
             made = Layer(call["name"], call["type"], call["arrays"], call["settings"], label, coarse, size, number)
             layers[call["name"]] = made
-        layer = layers[call["name"]]
-        for source in call["sources"]:
-            other = calls[source]["name"] if source >= 0 else ""
-            layer.sources.add(other)
-            if other:
-                layers[other].readers.add(layer.name)
+        this = Call(call["name"], [made_by[source] if source >= 0 else images for source in call["sources"]])
+        for source in this.sources:
+            source.readers.append(this)
+        layers[call["name"]].calls.append(this)
+        made_by.append(this)
     return layers
 
 
@@ -238,16 +250,17 @@ def _near(layers, counts):
     """By name, of the layers that count: the nearest ones before and behind, through those that do not."""
 
     def reach(name, ends):
-        seen, waiting, near = set(), list(getattr(layers[name], ends)), set()
+        seen, near = set(), set()
+        waiting = [other for call in layers[name].calls for other in getattr(call, ends)]
         while waiting:
-            other = waiting.pop()
-            if other in seen:
+            call = waiting.pop()
+            if call in seen:
                 continue
-            seen.add(other)
-            if not other or counts(layers[other]):
-                near.add(other)
+            seen.add(call)
+            if not call.layer or counts(layers[call.layer]):
+                near.add(call.layer)
             else:
-                waiting += getattr(layers[other], ends)
+                waiting += getattr(call, ends)
         return near
 
     return {name: (reach(name, "sources"), reach(name, "readers")) for name in layers if counts(layers[name])}

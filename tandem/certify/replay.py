@@ -124,9 +124,11 @@ def compared(engine, batch, step, record, paired):
         terms = np.abs(parts["output_gradient"][layer]).sum() if last == "bias" and layer in parts["output"] else 0.0
         actual = replayed.get(f"gradient/{name}", np.zeros_like(expected))
         enter("gradient", name, expected, actual, max(least, terms))
-    for name, expected in parts["state"].items():
-        if name in paired["arrays"] and is_statistic(name):
-            enter("statistic", name, expected, after[name], 0.0)
+    statistics = {name: x for name, x in parts["state"].items() if name in paired["arrays"] and is_statistic(name)}
+    # The true mean of a channel is zero where batch norm came before.
+    least = FLOORS["float64"] * _largest(statistics)
+    for name, expected in statistics.items():
+        enter("statistic", name, expected, after[name], least)
     enter("logits", "logits", record["logits"], replayed["logits"], 0.0)
     return found
 
@@ -208,8 +210,9 @@ def _explain(entry, ours, theirs):
         if not _equal(name, *values):
             entry.settings[name] = values
     kinds = ours["kind"], theirs["kind"]
-    unknown = kinds[0] == ours["type"] or kinds[1] == theirs["type"]  # a class of the user's, or a Lambda
-    if kinds[0] != kinds[1] and not unknown and set(kinds) != {"convolution", "dense"}:
+    # Nothing is known of a class of the user's, or of a Lambda.
+    known = not any(kind.startswith("own ") for kind in kinds)
+    if known and kinds[0] != kinds[1] and set(kinds) != {"convolution", "dense"}:
         entry.settings["kind"] = kinds
     frozen = all(call["settings"].get("trainable") is False for call in (ours, theirs))
     if ours["kind"] == "batch norm" and frozen:

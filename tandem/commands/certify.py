@@ -43,6 +43,10 @@ def certify(
     strict: Annotated[
         bool, typer.Option(help="Exit code 1 also if the two are the same up to float32 constants.")
     ] = False,
+    count: Annotated[
+        int,
+        typer.Option("--workers", min=1, help="Also compare so many workers with one process, in each framework."),
+    ] = 1,
     output: Annotated[
         Path | None, typer.Option(help="Where to write the certificate. Default: certificates/NETWORK.")
     ] = None,
@@ -50,9 +54,10 @@ def certify(
     python_tensorflow: PythonTensorFlow = None,
 ):
     """Verify that a network computes the same in both frameworks; exit code 1 if it does not."""
-    from tandem.certify import report
+    from tandem.certify import replicas, report
     from tandem.certify.certificate import DRAWN_STEPS, STEPS, WORKER, certify, subject
     from tandem.certify.pairing import read_names
+    from tandem.core.patience import company
     from tandem.frameworks.workers import Workers
 
     from rich.console import Console
@@ -64,6 +69,7 @@ def certify(
     with (
         Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as progress,
         Workers(WORKER, interpreters(python_paddle, python_tensorflow)) as workers,
+        company(stderr.print, lambda: "still certifying"),
     ):
         bar = progress.add_task("Certifying", total=(steps or STEPS) + DRAWN_STEPS)
         certificate = certify(
@@ -84,5 +90,9 @@ def certify(
     console.print(report.to_table(certificate))
     for line in [*report.verdict(certificate), f"Certificate: {folder / 'certificate.html'}"]:
         console.print(line)
-    if not certificate.passed or (strict and certificate.verdict != "identical"):
+    shared = replicas.certify_workers(settings, count, state, interpreters(python_paddle, python_tensorflow))
+    for line in replicas.to_lines(shared):
+        console.print(line)
+    passed = certificate.passed and all(result["passed"] for result in shared.values())
+    if not passed or (strict and certificate.verdict != "identical"):
         raise typer.Exit(1)

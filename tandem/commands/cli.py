@@ -1,6 +1,8 @@
 """What all commands share: one line for bad input, and options that mean the same everywhere."""
 
 import json
+import os
+import signal
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -30,9 +32,7 @@ ThisOverride = Annotated[
 ]
 OwnNetwork = Annotated[
     Path | None,
-    typer.Option(
-        "--network", metavar="FILE.py", help="The file of a checkpoint's network of your own: it runs. See security.md."
-    ),
+    typer.Option("--network", metavar="FILE.py", help="The file of a checkpoint's network of your own: it will run."),
 ]
 PythonPaddle = Annotated[Path | None, typer.Option(help="The Python that has Paddle. Default: this one.")]
 PythonTensorFlow = Annotated[Path | None, typer.Option(help="The Python that has TensorFlow. Default: this one.")]
@@ -43,6 +43,9 @@ Averaged = Annotated[
 
 def run(app):
     """Run a typer app. A `UserError`, or a file that cannot be had, becomes one line on stderr and exit code 2."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # it was closed before Python began
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  until the process ends
     try:
         app()
     except UserError as error:
@@ -54,6 +57,40 @@ def run(app):
         name = escaped(str(error.filename))
         print(f"error: {name}: {error.strerror}; check the path and its permissions", file=sys.stderr)
         sys.exit(2)
+
+
+class Voice:
+    """stdout, for what should save its work and not die where nobody reads it any more (a closed pipe or terminal).
+
+    The first write that fails sends SIGTERM to this process, and from then on all goes to /dev/null.
+    """
+
+    encoding = "utf-8"
+
+    def write(self, text):
+        """Write `text`, to stdout as it is at the moment."""
+        return self._tried(lambda: sys.stdout.write(text), len(text))
+
+    def flush(self):
+        """Write out what is buffered."""
+        self._tried(sys.stdout.flush, None)
+
+    def isatty(self):
+        """Whether it is a terminal."""
+        return self._tried(sys.stdout.isatty, False)
+
+    def fileno(self):
+        """The descriptor of stdout."""
+        return sys.stdout.fileno()
+
+    def _tried(self, action, otherwise):
+        try:
+            return action()
+        except OSError:
+            with open(os.devnull, "w") as nowhere:
+                os.dup2(nowhere.fileno(), sys.stdout.fileno())
+            os.kill(os.getpid(), signal.SIGTERM)
+            return otherwise
 
 
 def make_app(**options):

@@ -13,10 +13,13 @@ def compare(
     override: Annotated[
         list[str] | None, typer.Option("-o", metavar="KEY=VALUE", help="Set one key, e.g. epochs=3 or device=gpu.")
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Runs in each framework. A verdict needs at least two.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs in each framework. A verdict needs at least three.")] = 1,
     anyway: Annotated[
         bool, typer.Option("--anyway", help="Compare even if the certificate fails; the page says so.")
     ] = False,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Processes that train together in each run. They are certified first, too.")
+    ] = 1,
     output: Annotated[
         Path | None, typer.Option(help="The folder to write to, or to resume in. Default: comparisons/CONFIG.")
     ] = None,
@@ -27,10 +30,13 @@ def compare(
 
     Exit code 1 if they do not compute the same. The same command resumes what was stopped.
     """
+    from tandem.certify import replicas
     from tandem.certify.certificate import DRAWN_STEPS, STEPS
     from tandem.certify.report import verdict
     from tandem.compare import comparison
     from tandem.compare import report as comparison_report
+    from tandem.config.load import check_config
+    from tandem.core.patience import company
 
     from rich.console import Console
     from rich.progress import Progress
@@ -38,14 +44,19 @@ def compare(
     console, stderr = Console(highlight=False, markup=False, soft_wrap=True), Console(stderr=True)
     folder = output or Path("comparisons", config.stem)
     pythons = interpreters(python_paddle, python_tensorflow)
-    with Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
+    with (
+        Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as progress,
+        company(stderr.print, lambda: "still certifying"),
+    ):
         bar = progress.add_task("Certifying", total=STEPS + DRAWN_STEPS)
         found = comparison.begin(
-            config, override or (), folder, seeds, pythons, lambda done: progress.update(bar, completed=done)
+            config, override or (), folder, seeds, pythons, lambda done: progress.update(bar, completed=done), workers
         )
-    for line in verdict(found.certificate):
+    shared = replicas.certify_workers(check_config(found.settings, found.name), workers, pythons=pythons)
+    for line in [*verdict(found.certificate), *replicas.to_lines(shared)]:
         console.print(line)
-    if found.certificate.passed or anyway:
+    same = found.certificate.passed and all(result["passed"] for result in shared.values())
+    if same or anyway:
         try:
             comparison.run(found, folder, pythons, console.print)
         except comparison.Stopped:
@@ -55,5 +66,5 @@ def compare(
     comparison_report.save(found, folder)
     for line in [*comparison.verdicts(found), f"Report: {folder / 'report.html'}"]:
         console.print(line)
-    if not found.certificate.passed:
+    if not same:
         raise typer.Exit(1)

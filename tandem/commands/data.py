@@ -15,7 +15,12 @@ def data(
     ] = None,
     output: Annotated[Path, typer.Option(help="The PNG to draw samples to.")] = Path("data.png"),
 ):
-    """Download, check and show the images: counts, mean and std; samples before and after augmentation."""
+    """Download, check and show the images: counts, mean and std; samples before and after augmentation.
+
+    CIFAR-10 comes from the first of data.mirrors that serves it. Where none can be reached, name another URL of
+    cifar-10-python.tar.gz, -o "data.mirrors=[URL]", or a copy of it, -o data.archive=FILE: its md5 is checked, as by
+    md5sum FILE, which has to say c58f30108f718f92721af3b95e74349a.
+    """
     from tandem.config.load import load_config
     from tandem.core import files
     from tandem.core.errors import UserError

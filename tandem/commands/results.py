@@ -8,14 +8,15 @@ import typer
 def results(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit code 1 if a page is stale.")] = False,
 ):
-    """Write docs/results.md and the README's table, in both languages, from results/*.json."""
+    """Write docs/results.md, docs/zoo.md and the README's table, in both languages, from results/*.json."""
+    from tandem.certify.zoo import page
     from tandem.core import files
     from tandem.core.paths import ROOT
     from tandem.report.results import written
 
     stale = [
         (path, text)
-        for path, text in written(ROOT).items()
+        for path, text in {**written(ROOT), **page.pages(page.load())}.items()
         if not path.exists() or path.read_text(encoding="utf-8") != text
     ]
     for path, text in stale:

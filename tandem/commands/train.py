@@ -2,12 +2,14 @@
 
 import contextlib
 import shlex
+import sys
 import tempfile
 from pathlib import Path
 from typing import Annotated
 
-from tandem.commands.cli import Framework, OwnNetwork, make_app, run, with_network
+from tandem.commands.cli import Framework, OwnNetwork, Voice, make_app, run, with_network
 from tandem.core.errors import UserError
+from tandem.core.patience import company
 
 import typer
 
@@ -42,6 +44,12 @@ def _command(config_parameter, framework_parameter, default=None, only=None, scr
         run_dir: Annotated[
             Path | None, typer.Option(help="Where to write. Default: a new folder in runs/, or the resumed run's.")
         ] = None,
+        workers: Annotated[
+            int,
+            typer.Option(
+                min=1, help="Processes on this host that share every batch: one a GPU, or a share of the cores."
+            ),
+        ] = 1,
     ):
         """Train the network that a config names, on the images that it names."""
         if only and framework != only:
@@ -59,7 +67,7 @@ def _command(config_parameter, framework_parameter, default=None, only=None, scr
         ]
         if not (config or resume):
             config = default
-        train_from(str(framework), config, overrides, resume, run_dir, script)
+        train_from(str(framework), config, overrides, resume, run_dir, script, workers)
 
     return train
 
@@ -91,21 +99,31 @@ def train_script(file, default, only=None):
     run(app)
 
 
-def train_from(framework, config, overrides, resume, run_dir, script=None):
+def train_from(framework, config, overrides, resume, run_dir, script=None, workers=1):
     """Train as the command line says; exits with code 130 when a signal stopped the run.
 
     What can be refused without a framework and without the images is refused first, and what the run is for is said,
     for loading those takes seconds.
 
+    With `workers`, that is all that this process does; they train. Each of them comes here, too, as does each process
+    of a framework's launcher. Of these only rank 0 says and writes something.
+
     Raises:
         UserError: for any bad input.
     """
     from tandem.config.load import check_config, find_config, load_config
-    from tandem.training import checkpoint, trust
+    from tandem.frameworks.environment import place_in_job
+    from tandem.frameworks.jobs import stay_in_touch
+    from tandem.training import checkpoint, run_folder, trust
 
     from rich.console import Console
 
-    console = Console(soft_wrap=True, markup=False, highlight=False)
+    stay_in_touch()
+    rank, count = place_in_job(framework)
+    quiet = rank > 0 or workers > 1
+    console = Console(file=Voice(), soft_wrap=True, markup=False, highlight=False, quiet=quiet)
+    if workers > 1 and count > 1:
+        raise UserError(f"--workers {workers}: a launcher has started this process as one of {count}; leave it out")
     if not (config or resume):
         raise UserError("CONFIG: missing; name a YAML file or a shipped config such as quickstart, or --resume a run")
     config = find_config(config) if config else None
@@ -114,36 +132,67 @@ def train_from(framework, config, overrides, resume, run_dir, script=None):
         settings = load_config(config, overrides)
         run_dir = run_dir or _new_folder(f"{config.stem}-{framework}")
     else:
+        if resume.is_dir():
+            run_folder.check(resume)
         resumed = checkpoint.find(resume, lambda line: console.print(f"warning: {line}"))
-        path, _, metadata = resumed
+        path, arrays, metadata = resumed
         run_dir = run_dir or (resume if resume.is_dir() else _new_folder(f"{resume.stem}-{framework}"))
         if config:
             settings = load_config(config, overrides)
         else:
-            settings = trust.settings_of(path, metadata, overrides)
+            settings = trust.settings_of(path, arrays, metadata, overrides)
             trust.check_data(path, metadata, overrides)
     _check_script(script, settings.network, framework, config or resume)
     goes_on = resume is not None and run_dir.resolve() == resume.resolve()
-    if not goes_on and run_dir.is_dir() and any(run_dir.iterdir()):
+    taken = run_dir.is_dir() and not run_folder.holds_no_more_than_a_beginning(run_dir)
+    if rank == 0 and not goes_on and taken:
         raise UserError(f"{run_dir}: holds something already; --resume it if it is a run, or choose another --run-dir")
 
-    with _claimed(run_dir):
-        console.print(_head(settings, framework, run_dir))
+    if workers > 1:
+        if settings.device.startswith("gpu:"):
+            raise UserError(f"device: {settings.device} is one GPU, and each worker has its own; say gpu")
+        again = ["--framework", framework, "--run-dir", str(run_dir)]
+        again += [part for override in overrides for part in ("-o", override)]
+        again += ["--resume", str(resume)] if resume else []
+        return _start_workers(framework, workers, [*([str(config)] if config else []), *again])
+    with _claimed(run_dir) if rank == 0 else contextlib.nullcontext():
+        console.print(_head(settings, framework, run_dir, count))
         if resumed:
             then = check_config(metadata["config"], str(path))
             for line in _resuming(path, metadata, settings, then):
                 console.print(line)
             kept = [f"epochs={settings.epochs}", *(one for one in overrides if one.startswith("network.file="))]
-            if metadata["epoch"] >= settings.epochs and settings == trust.settings_of(path, metadata, kept):
+            if metadata["epoch"] >= settings.epochs and settings == trust.settings_of(path, arrays, metadata, kept):
                 return  # but where other settings have changed, the network tells whether they fit
         console.print(_awaited(settings, framework))
-        from tandem.training.loop import Run
+        with company(console.print, lambda: "still loading"):
+            from tandem.training.loop import Run
 
-        training = Run(settings, framework, run_dir, resumed, console)
+            training = Run(settings, framework, run_dir, resumed, console)
         finished = training.train()
     console.print(f"Done: {run_dir}" if finished else f"Stopped; go on with --resume {shlex.quote(str(run_dir))}")
     if not finished:
         raise typer.Exit(130)
+
+
+def _start_workers(framework, workers, arguments):
+    """Train in a job of `workers` processes, each with the command line `arguments`. Exits as they do.
+
+    Raises:
+        UserError: what one of them said.
+    """
+    from tandem.core.signals import stop_request
+    from tandem.frameworks.jobs import Job, JobFailed
+
+    command = [sys.executable, "-m", "tandem", "train", *arguments]
+    try:
+        with stop_request() as stop, Job(framework, workers, command, shown=True) as job:
+            code = job.wait(lambda: stop.is_set)
+    except JobFailed as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise typer.Exit(1) from error
+    if code:
+        raise typer.Exit(code)
 
 
 def _check_script(script, network, framework, origin):
@@ -178,14 +227,15 @@ def _claimed(folder):
                 path.rmdir()
 
 
-def _head(settings, framework, run_dir):
-    """What is about to be trained, as asked for."""
+def _head(settings, framework, run_dir, count):
+    """What is about to be trained, as asked for, by `count` processes."""
     from tandem.frameworks.base import TITLES
     from tandem.frameworks.environment import cpu_threads
 
     network = getattr(settings.network, "file", settings.network.name)  # of one's own: its file
+    workers = f"workers {count}  " if count > 1 else ""
     return (
-        f"network {network}  framework {TITLES[framework]}  device {settings.device}  "
+        f"network {network}  framework {TITLES[framework]}  {workers}device {settings.device}  "
         f"threads {cpu_threads(settings)}  precision {settings.precision}  run folder {run_dir}"
     )
 

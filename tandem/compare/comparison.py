@@ -26,21 +26,28 @@ from tandem.core import files
 from tandem.core.errors import UserError
 from tandem.core.machine import machine
 from tandem.core.paths import child_environment
+from tandem.core.processes import ends_with_this
+from tandem.core.signals import STOPPING
 from tandem.frameworks.base import FRAMEWORKS
 from tandem.frameworks.layer_table import totals
 from tandem.frameworks.workers import Workers
-from tandem.training import checkpoint
 from tandem.training.recorder import TESTED, read_metrics
 from tandem.use import summary
 
 import numpy as np
-from scipy.stats import ttest_ind
+from scipy.stats import ttest_1samp, ttest_ind
 
 CONFIDENCE = 0.95
 """Of the intervals on which verdicts rest."""
 
-STOPPING = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
-"""Ctrl-C, kill, and a terminal that is closed (which Windows does not have)."""
+SEEDS = 3
+"""The fewest for a verdict. The interval of two differences is 12.7 standard errors to either side, of a spread that is
+as large as two numbers happen to be unlike."""
+
+WHY_PAIRED = (
+    "The intervals of the differences by seed decide: of one seed, both frameworks get the same batches and initial "
+    "weights, and what these do to both cancels out. Welch's, beside them, take all runs as unrelated"
+)
 
 
 class Stopped(Exception):
@@ -63,6 +70,7 @@ class Comparison:
         environments: by framework, the device settings and versions in force.
         runs: see `read_run`.
         target: the test accuracy to which training is timed: the highest whole percent that every run reached.
+        workers: how many processes train together in each run.
     """
 
     name: str
@@ -76,6 +84,7 @@ class Comparison:
     environments: dict = dataclasses.field(default_factory=dict)
     runs: list = dataclasses.field(default_factory=list)
     target: float | None = None
+    workers: int = 1
 
     def values(self, key):
         """By framework, the figure `key` of each of its runs; None where a run does not have it."""
@@ -98,7 +107,7 @@ are others, for it compiles. `images_per_second`: in the median log line. `secon
 end of the first epoch that tested at `target`. `peak_memory`: bytes."""
 
 
-def begin(path, overrides, folder, seeds, pythons, report):
+def begin(path, overrides, folder, seeds, pythons, report, count=1):
     """Certify a config, and take `folder` for its comparison: a `Comparison` without runs.
 
     Args:
@@ -108,6 +117,7 @@ def begin(path, overrides, folder, seeds, pythons, report):
         seeds: how many; they count from the config's own.
         pythons: by framework, the Python interpreter that has it; where it has no entry, this one.
         report: called with how many steps of the certificate are done.
+        count: how many processes train together in each run.
 
     Raises:
         UserError: bad input.
@@ -128,6 +138,7 @@ def begin(path, overrides, folder, seeds, pythons, report):
         layers={framework: totals(rows) for framework, rows in layers.items()},
         made=datetime.now(UTC).isoformat(timespec="seconds"),
         machine=machine(),
+        workers=count,
     )
 
 
@@ -147,7 +158,8 @@ def run(comparison, folder, pythons, say):
     folder, settings = Path(folder), check_config(comparison.settings, comparison.name)
     for number, seed in enumerate(comparison.seeds):
         for framework in FRAMEWORKS[:: -1 if number % 2 else 1]:
-            _train(folder, settings, framework, seed, pythons.get(framework, sys.executable), say)
+            python = pythons.get(framework, sys.executable)
+            _train(folder, settings, framework, seed, python, say, comparison.workers)
     for seed in comparison.seeds:
         folders = {framework: _run_folder(folder, framework, seed) for framework in FRAMEWORKS}
         records = {str(path): read_metrics(path / "metrics.jsonl") for path in folders.values()}
@@ -161,9 +173,10 @@ def run(comparison, folder, pythons, say):
                     f"than that of seed {comparison.seeds[0]}; delete one of them, and it is made again"
                 )
             comparison.runs.append({"framework": framework, "seed": seed, **finished})
-        command = _command(framework, "config.yaml", comparison.seeds[0])
+        command = _command(framework, "config.yaml", comparison.seeds[0], comparison.workers)
         comparison.commands.append(shlex.join(["python", *command]))
-    comparison.commands.append(f"python -m tandem compare config.yaml --seeds {len(comparison.seeds)}")
+    again = ["compare", "config.yaml", "--seeds", str(len(comparison.seeds)), *_together(comparison.workers)]
+    comparison.commands.append(shlex.join(["python", "-m", "tandem", *again]))
     _time_to_target(comparison)
 
 
@@ -206,52 +219,68 @@ def mean_and_std(values):
 
 
 def verdicts(comparison):
-    """What may be said, as lines of text: Welch's t interval of the difference of the means, or why there is none."""
+    """What may be said, as lines of text: by the intervals of the paired differences, or why there is none."""
     if not comparison.runs:
         return ["Not compared: the certificate does not find them to be the same"]
     lines = []
     if not comparison.certificate.passed:
         lines.append("These are two different networks: what follows says nothing about the frameworks")
-    if len(comparison.seeds) < 2:
-        return [*lines, "No verdict: from one seed nobody can tell how far apart two are; --seeds 3 can"]
+    if len(comparison.seeds) < SEEDS:
+        few = "one seed nobody" if len(comparison.seeds) == 1 else f"{len(comparison.seeds)} seeds hardly anybody"
+        return [*lines, f"No verdict: from {few} can tell how far apart two are; --seeds {SEEDS} can"]
     seeds = f"with {len(comparison.seeds)} seeds"
     paddle, tensorflow = comparison.values("test").values()
-    interval = difference(tensorflow, paddle)
+    interval = paired(tensorflow, paddle)
     if interval is None:
         lines.append("Test accuracy: no verdict, for the seeds show no spread; another test set, or more seeds")
     else:
         low, high = interval
-        points = f"TensorFlow - Paddle: {100 * low:+.2f} to {100 * high:+.2f} points"
+        points = f"TensorFlow - Paddle: {_points(interval)} points; Welch's {_points(welch(tensorflow, paddle))}"
         ahead = "TensorFlow is ahead" if low > 0 else "Paddle is ahead" if high < 0 else f"not to be told apart {seeds}"
         lines.append(f"Test accuracy: {ahead} ({points})")
     timed = f"Training until it tests at {comparison.target:.0%}"
     for key, what in (("epoch_seconds", "Training an epoch"), ("seconds_to_target", timed), ("peak_memory", "Memory")):
         logarithms = [np.log(values) for values in comparison.values(key).values() if None not in values]
-        interval = difference(*logarithms) if len(logarithms) == 2 else None
+        interval = paired(*logarithms) if len(logarithms) == 2 else None
         if interval is not None:
             middle = logarithms[0].mean() - logarithms[1].mean()
-            lines.append(f"{what}: {_ratio(*np.exp([*interval, middle]), seeds)}")
-    return lines
+            lines.append(f"{what}: {_ratio(*np.exp([*interval, middle]), np.exp(welch(*logarithms)), seeds)}")
+    return [*lines, WHY_PAIRED]
 
 
-def _ratio(low, high, middle, seeds):
-    """In words, how many times what TensorFlow takes Paddle takes: the middle, and the bounds of its interval."""
+def _points(interval):
+    """An interval of accuracies in percentage points."""
+    return f"{100 * interval[0]:+.2f} to {100 * interval[1]:+.2f}"
+
+
+def _ratio(low, high, middle, other, seeds):
+    """In words, how many times what TensorFlow takes Paddle takes: the middle, its interval, and Welch's, `other`."""
     if high < 1:
-        return f"TensorFlow takes {1 / middle:.2f} times what Paddle takes ({1 / high:.2f} to {1 / low:.2f})"
+        welchs = f"Welch's {1 / other[1]:.2f} to {1 / other[0]:.2f}"
+        return f"TensorFlow takes {1 / middle:.2f} times what Paddle takes ({1 / high:.2f} to {1 / low:.2f}; {welchs})"
+    welchs = f"Welch's {other[0]:.2f} to {other[1]:.2f}"
     if low > 1:
-        return f"Paddle takes {middle:.2f} times what TensorFlow takes ({low:.2f} to {high:.2f})"
+        return f"Paddle takes {middle:.2f} times what TensorFlow takes ({low:.2f} to {high:.2f}; {welchs})"
     if high / low > 10:
-        return f"not to be told apart {seeds}: runs of one framework differ too much among themselves"
-    return f"not to be told apart {seeds} (Paddle / TensorFlow: {low:.2f} to {high:.2f})"
+        return f"not to be told apart {seeds}: the seeds differ too much among themselves"
+    return f"not to be told apart {seeds} (Paddle / TensorFlow: {low:.2f} to {high:.2f}; {welchs})"
 
 
-def difference(first, second):
-    """Bounds of the `CONFIDENCE` interval of mean(first) - mean(second), by Welch's t-test, of two values or more.
+def paired(first, second):
+    """Bounds of the `CONFIDENCE` interval of the mean of first - second, by Student's t of the differences.
 
-    None where neither has a spread: then there is nothing to measure a difference by.
+    The two are of the same seeds in the same order, two or more. None where the differences have no spread: then there
+    is nothing to measure their mean by.
     """
-    if np.ptp(first) == np.ptp(second) == 0:
+    differences = np.subtract(first, second)
+    if np.ptp(differences) < 1e-12:
         return None
+    interval = ttest_1samp(differences, 0).confidence_interval(CONFIDENCE)
+    return float(interval.low), float(interval.high)
+
+
+def welch(first, second):
+    """Bounds of the `CONFIDENCE` interval of mean(first) - mean(second), by Welch's t-test, of two values or more."""
     interval = ttest_ind(first, second, equal_var=False).confidence_interval(CONFIDENCE)
     return float(interval.low), float(interval.high)
 
@@ -263,7 +292,9 @@ def _check_folder(folder, settings):
     if path.exists() and not (folder / "metrics.jsonl").exists():  # which would be a run's
         if load_config(path) != settings:
             raise UserError(f"{folder}: holds a comparison with other settings; choose another --output")
-    elif folder.is_dir() and any(file.name != "certificate" for file in folder.iterdir()):
+    elif folder.is_dir() and any(
+        file.name != "certificate" and not file.name.startswith(files.UNFINISHED) for file in folder.iterdir()
+    ):
         raise UserError(f"{folder}: holds something else; choose another --output")
 
 
@@ -271,27 +302,34 @@ def _run_folder(folder, framework, seed):
     return folder / "runs" / f"{framework}-seed{seed}"
 
 
-def _command(framework, path, seed):
+def _command(framework, path, seed, workers):
     """What trains a config in `framework`: the arguments of Python."""
-    return ["-m", "tandem", "train", str(path), "--framework", framework, "--seed", str(seed)]
+    return ["-m", "tandem", "train", str(path), "--framework", framework, "--seed", str(seed), *_together(workers)]
 
 
-def _train(folder, settings, framework, seed, python, say):
+def _together(workers):
+    """The option of a command that has `workers` processes train together."""
+    return ["--workers", str(workers)] if workers > 1 else []
+
+
+def _train(folder, settings, framework, seed, python, say, workers=1):
     """Train until the run is done: from the start, or from where it was stopped."""
     run = _run_folder(folder, framework, seed)
     done = [record["epoch"] for record in read_metrics(run / "metrics.jsonl") if record["kind"] == "epoch"]
     if done and done[-1] == settings.epochs:
         return
-    command = [python, *_command(framework, folder / "config.yaml", seed)]
-    if checkpoint.newest_first(run / "checkpoints"):
+    command = [python, *_command(framework, folder / "config.yaml", seed, workers)]
+    if any((run / "checkpoints").glob("*.safetensors")):
         where = ["--resume", str(run)]
     else:
         shutil.rmtree(run, ignore_errors=True)  # it was killed before its first checkpoint
         where = ["--run-dir", str(run)]
     say(f"Training {framework}, seed {seed}")
-    # A session of its own: Ctrl-C reaches it once, from here.
+    # A session of its own: Ctrl-C reaches it once, from here. Killed with -9, this cannot stop it, but the kernel does.
     try:
-        process = subprocess.Popen([*command, *where], start_new_session=True, env=child_environment())
+        process = subprocess.Popen(
+            [*command, *where], start_new_session=True, env=child_environment(), preexec_fn=ends_with_this()
+        )
     except OSError as error:
         raise UserError(f"--python-{framework} {python}: {error.strerror}; name a Python") from error
     with _signals_to(process) as stopped:

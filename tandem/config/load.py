@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tandem.config import mistakes, yaml_text
 from tandem.config.schedules import Schedule
+from tandem.core import files
 from tandem.core.errors import UserError
 from tandem.core.paths import CONFIGS
 
@@ -151,8 +152,12 @@ def _listed(whats):
 
 
 def save_config(config, path):
-    """Write the config, defaults included, as YAML that `load_config` reads back as an equal `Config`."""
-    Path(path).write_text(yaml_text.write(config.model_dump(mode="json")), encoding="utf-8")
+    """Write the config, defaults included, as YAML that `load_config` reads back as an equal `Config`.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    files.write_file(path, yaml_text.write(config.model_dump(mode="json")).encode())
 
 
 def _holds(values, path):

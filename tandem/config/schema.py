@@ -95,7 +95,7 @@ class Optimizer(Settings):
     With Nesterov: w -= learning_rate*(d + momentum*v).
     """
 
-    learning_rate: Annotated[Float, Field(gt=0, le=1_000_000)] = Field(
+    learning_rate: Annotated[Float, Field(gt=0, le=1e38)] = Field(
         0.1, description="the base learning rate; the schedule multiplies it"
     )
     momentum: Annotated[Float32, Field(ge=0, lt=1)] = Field(0.9, description="momentum; 0 is plain gradient descent")

@@ -1,8 +1,8 @@
-"""Dropout masks as a function of (seed, step, layer, rank, element): the same bits in NumPy, Paddle and TensorFlow.
+"""Dropout masks as a function of (seed, step, layer, element): the same bits in NumPy, Paddle and TensorFlow.
 
 Neither framework has the other's random generator, so a hash of a counter takes its place. The counter is the
-element's index in NCHW order; it is mixed with two 32-bit keys for each seed, step, layer and rank. All arithmetic is
-on 32-bit integers and wraps.
+element's index in NCHW order in the whole batch; it is mixed with two 32-bit keys for each seed, step and layer. All
+arithmetic is on 32-bit integers and wraps. A worker that computes a slice of a batch makes that slice of the mask.
 """
 
 from tandem.core.random import random_bits
@@ -18,9 +18,9 @@ FACTORS = (0x21F0AAAD, 0x735A2D97)
 CHUNK = 1 << 16  # elements hashed at a time, few enough for the CPU's cache
 
 
-def keys(seed, step, names, rank=0):
-    """The keys of the layers `names` at `step`: uint32 [len(names), 2]. `rank` is the worker's in a parallel run."""
-    bits = [random_bits(seed, f"dropout {name}", rank, step, 1) for name in names]
+def keys(seed, step, names):
+    """The keys of the layers `names` at `step`: uint32 [len(names), 2]."""
+    bits = [random_bits(seed, f"dropout {name}", 0, step, 1) for name in names]
     return np.array(bits, "<u8").view("<u4").reshape(len(names), 2)
 
 
@@ -29,18 +29,20 @@ def threshold(rate):
     return round(rate * 2**32)
 
 
-def mask(key, shape, rate):
+def mask(key, shape, rate, first=0):
     """Which elements are kept: bool, of `shape` [N, C, H, W] or [N, C].
 
     Args:
         key: uint32 [2], a row of `keys`.
-        shape: fewer than 2**32 elements.
+        shape: fewer than 2**32 elements, with those before them.
         rate: the fraction that is dropped, in [0, 1).
+        first: how many images of the batch come before these.
     """
+    before = first * int(np.prod(shape[1:]))
     kept = np.empty(int(np.prod(shape)), bool)
     for start in range(0, kept.size, CHUNK):
         part = kept[start : start + CHUNK]
-        x = np.arange(start, start + part.size, dtype=np.uint32)
+        x = np.arange(before + start, before + start + part.size, dtype=np.uint32)
         x ^= key[0]
         x ^= x >> np.uint32(SHIFTS[0])
         x *= np.uint32(FACTORS[0])

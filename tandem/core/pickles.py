@@ -47,29 +47,31 @@ def load(file):
     """The value that the pickle in the open binary `file` describes, with the strings of Python 2 as bytes.
 
     It is made of None, bool, int, float, str, bytes, tuple, list, dict with keys of text, and NumPy arrays (read-only)
-    as values of the outermost dict. It takes no more memory than the file is long, but for `READS`.
+    as values of the outermost dict. It takes up to twice the length of the file in memory, and what `READS` allows.
 
     Raises:
         pickle.UnpicklingError: it is damaged, or asks for anything else; says in words what.
     """
     try:
         content = _Reader(file).load()
+        if isinstance(content, dict):
+            return {key: value.array() if isinstance(value, _Array) else value for key, value in content.items()}
+        return content
     except pickle.UnpicklingError:
         raise
     except Exception as error:  # of a damaged pickle an operation may raise almost anything
         raise pickle.UnpicklingError("it is damaged") from error
-    if isinstance(content, dict):
-        return {key: value.array() if isinstance(value, _Array) else value for key, value in content.items()}
-    return content
 
 
 class _Dtype:
     """In place of a numpy.dtype."""
 
     def __init__(self, text, align=False, copy=True):
+        if not isinstance(text, (str, bytes)):  # the hash of a tuple may take for ever
+            raise pickle.UnpicklingError("it asks for a dtype that is no text")
         self.text = text.decode("ascii") if isinstance(text, bytes) else text
         if self.text not in DTYPES:
-            raise pickle.UnpicklingError(f"it asks for the dtype {str(self.text)[:20]!r}")
+            raise pickle.UnpicklingError(f"it asks for the dtype {self.text[:20]!r}")
 
     def set_state(self, version, order, *rest):
         if order not in ("<", "|", b"<", b"|") or rest[:3] != (None, None, None):
@@ -95,10 +97,7 @@ class _Array:
         size = math.prod(shape) * np.dtype(dtype.text).itemsize
         if len(content) != size:
             raise pickle.UnpicklingError(f"it has an array of {size} bytes with {len(content)} bytes of content")
-        try:
-            return np.ndarray(shape, f"<{dtype.text}", content, order=order)
-        except ValueError as error:  # one of no elements, but with a dimension past what NumPy counts
-            raise pickle.UnpicklingError("it has an array whose shape is none") from error
+        return np.ndarray(shape, f"<{dtype.text}", content, order=order)
 
 
 _NDARRAY = object()
@@ -188,7 +187,7 @@ class _Reader(pickle._Unpickler):
     def _put_in(self, items):
         target = self.stack[-1]
         for key, value in zip(items[::2], items[1::2], strict=True):
-            if type(target) is not dict or type(key) not in (str, bytes):  # the hash of a tuple may take for ever
+            if type(target) is not dict or type(key) not in (str, bytes):  # see _Dtype
                 raise pickle.UnpicklingError("it has a key that is no text")
             target[key] = value
 

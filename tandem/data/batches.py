@@ -19,7 +19,8 @@ import numpy as np
 class Batch(NamedTuple):
     """The input of one step: `images` uint8 [B, 3, H, W], C-contiguous, and `labels` int64 [B].
 
-    With mixup also `permutation`, int64 [B], and `weight`, 0.5 to 1: see `mixup`. The engine mixes on the device.
+    With mixup also `permutation`, int64 [B], and `weight`, 0.5 to 1: see `mixup`. The engine mixes on the device. There
+    may be fewer in `permutation` than images: the first ones are trained on, each mixed with the one that it names.
     """
 
     images: np.ndarray
@@ -117,6 +118,24 @@ def prefetch(iterable: Iterable, depth: int = 2) -> Iterator:
         while not made.empty():  # makes room for a waiting producer, which then sees `stop` and ends
             made.get()
         thread.join(timeout=1)
+
+
+def share(batch: Batch, rank: int, count: int) -> tuple[Batch, int]:
+    """Return the slice of `batch` that worker `rank` of `count` computes, and how many images come before it.
+
+    The slices are contiguous, in the order of the ranks. Their sizes differ by one at most, and may be zero. With mixup
+    behind the images of the slice come those that they are mixed with.
+    """
+    if count == 1:
+        return batch, 0
+    whole, rest = divmod(len(batch.labels), count)
+    first, last = (index * whole + min(index, rest) for index in (rank, rank + 1))
+    chosen = np.arange(first, last)
+    if batch.permutation is None:
+        return Batch(batch.images[chosen], batch.labels[chosen]), first
+    both = np.concatenate([chosen, batch.permutation[chosen]])
+    behind = np.arange(len(chosen), len(both))
+    return Batch(batch.images[both], batch.labels[both], behind, batch.weight), first
 
 
 def digest(batch: Batch) -> str:

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from data_utils import Split, class_names, download_data, test_data, train_data
-from tandem.core.errors import UserError
+from tandem.core.errors import UserError, escaped
+from tandem.core.paths import expanded
 from tandem.core.random import permutation
 
 import numpy as np
@@ -109,7 +110,7 @@ def _digits(size: int) -> Dataset:
 
 
 def _folder(data: Any) -> Dataset:
-    directory = Path(os.path.expandvars(data.directory)).expanduser()
+    directory = expanded(data.directory)
     found = _entries(directory)
     parts = {path.name.lower(): path for path in found.folders if path.name.lower() in ("train", "test")}
     passed = Passed()
@@ -138,7 +139,7 @@ def _folder(data: Any) -> Dataset:
             train[name], test[name] = [paths[i] for i in rest], [paths[i] for i in drawn]
     notes = passed.lines(directory)
     splits = [_read_images(classes, data.image_size, notes) for classes in (train, test)]
-    return Dataset(splits[0], None, splits[1], tuple(train), tuple(notes))
+    return Dataset(splits[0], None, splits[1], tuple(train), tuple(map(escaped, notes)))
 
 
 class _Entries(NamedTuple):

@@ -1,6 +1,6 @@
 """The contract of a framework's engine, and the registry of frameworks.
 
-A framework is a line in `TITLES` and a folder here with `layers`, `kernels`, `engine` and `stock`.
+A framework is a line in `TITLES` and a folder here with `layers`, `kernels`, `replicas`, `engine` and `stock`.
 """
 
 import dataclasses
@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from tandem.config.schema import Config
+from tandem.core.errors import UserError
 from tandem.data.batches import Batch
 
 import numpy as np
@@ -22,6 +23,47 @@ FRAMEWORKS = tuple(TITLES)
 INITIAL_SCALE = 2.0**16
 GROWTH_STEPS = 2000
 """After this many steps without an overflow the scale doubles. After a step with one it halves."""
+
+
+class Replicas(Protocol):
+    """The processes that train together, each with its slice of every batch. They hold equal weights.
+
+    Attributes:
+        rank: the number of this process, from 0.
+        count: how many there are.
+
+    Raises:
+        UserError: one of them cannot be reached any more.
+    """
+
+    rank: int
+    count: int
+
+    def sum(self, tensors: list) -> list:
+        """The sums of `tensors` over all processes. All must ask, in the same order. There is no gradient through it.
+
+        The tensors are of one type, and have the same shapes everywhere.
+        """
+
+    def gather(self, numbers: list) -> np.ndarray:
+        """The `numbers` of each process, float64 [count, len(numbers)]. All must ask, in the same order."""
+
+
+class Alone(Replicas):
+    """One process that trains by itself."""
+
+    rank, count = 0, 1
+
+    def sum(self, tensors):
+        """`tensors`, as they are."""
+        return tensors
+
+    def gather(self, numbers):
+        """`numbers`, float64 [1, len(numbers)]."""
+        return np.array([numbers], np.float64)
+
+
+ALONE = Alone()
 
 
 @dataclasses.dataclass
@@ -49,11 +91,15 @@ class Engine(Protocol):
         config: the settings; those of device and precision apply to the whole process.
         num_classes: length of the logits.
         mean, std: what images (0 to 255) are normalised with; they broadcast to [N, 3, H, W].
+        replicas: what the module's `join(config)` returned, to train together with other processes. `train_step` and
+            `evaluate` get the whole batch, compute a slice of it, and return what one process would. Traces are of the
+            slice.
 
     Attributes:
         model: the paddle.nn.Layer, or the tf.keras.Model.
         record: the device settings in force, for the run folder; made by the module's `configure(config)`.
         shapes: canonical name to shape, of all arrays in `state` but the loss scale.
+        constants: the names of arrays that are neither trained nor statistics, such as a fixed kernel.
 
     Raises:
         UserError: there is no such device, or the framework does not support the precision on it.
@@ -62,8 +108,11 @@ class Engine(Protocol):
     model: Any
     record: dict
     shapes: dict
+    constants: set
 
-    def __init__(self, config: Config, num_classes: int, mean: np.ndarray, std: np.ndarray): ...
+    def __init__(
+        self, config: Config, num_classes: int, mean: np.ndarray, std: np.ndarray, replicas: Replicas = ALONE
+    ): ...
 
     def train_step(self, batch: Batch, learning_rate: float, step: int) -> Any:
         """One step on `batch`. Returns float64 [3] with `numpy()`, possibly not computed yet: see `evaluate`.
@@ -121,6 +170,30 @@ class Engine(Protocol):
         """
 
 
+def not_joined(rank, error):
+    """The `UserError` for a worker that cannot join its job: with the first line of the framework's `error` that says
+    something."""
+    said = next((line.strip() for line in str(error).splitlines() if line.strip(" -")), type(error).__name__)
+    return UserError(
+        f"worker {rank}: cannot join the others ({said}); check that their addresses are right and their ports free, "
+        "and that all were started"
+    )
+
+
+def check_equal(replicas, facts):
+    """Check that all processes of a job have the same `facts`: what each is of, in words, to its SHA-256.
+
+    Raises:
+        UserError: one has another.
+    """
+    # 48 bits of each, which a float64 holds.
+    table = replicas.gather([int.from_bytes(digest[:6], "big") for digest in facts.values()])
+    for rank, differs in enumerate(table != table[0]):
+        if differs.any():
+            what = list(facts)[differs.argmax()]
+            raise UserError(f"worker {rank}: differs from worker 0 in {what}; give all workers the same")
+
+
 def load_engine(framework):
-    """The module of `framework`'s engine, with `configure` and `Engine`. This loads the framework."""
+    """The module of `framework`'s engine, with `configure`, `join` and `Engine`. This loads the framework."""
     return importlib.import_module(f"tandem.frameworks.{framework}.engine")

@@ -7,6 +7,7 @@ A variable that the user has set is left alone. Tandem's own is TANDEM_FAST_KERN
 """
 
 import contextlib
+import json
 import os
 import sys
 import warnings
@@ -61,6 +62,31 @@ def quiet():
             os.dup2(descriptor, number)
             os.close(descriptor)
         os.close(nowhere)
+
+
+def place_in_job(framework):
+    """The (rank, count) of this process among those that train together, as the framework's launcher tells it.
+
+    Paddle's sets PADDLE_TRAINER_ID and PADDLE_TRAINERS_NUM; TensorFlow's are told by TF_CONFIG, in JSON:
+    {"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}. Without them it is (0, 1).
+
+    Raises:
+        UserError: TF_CONFIG is not that.
+    """
+    if framework == "paddle":
+        return int(os.environ.get("PADDLE_TRAINER_ID", 0)), int(os.environ.get("PADDLE_TRAINERS_NUM", 1))
+    if not os.environ.get("TF_CONFIG"):
+        return 0, 1
+    try:
+        job = json.loads(os.environ["TF_CONFIG"])
+        workers, task = job["cluster"]["worker"], job["task"]
+        if task["type"] != "worker" or not 0 <= task["index"] < len(workers):
+            raise ValueError(f"task {task}")
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"TF_CONFIG: does not name a worker of a cluster of workers ({error!r}); see docs/distributed.md"
+        ) from error
+    return task["index"], len(workers)
 
 
 def cpu_threads(config):

@@ -24,7 +24,7 @@ END = "<!-- /results -->"
 """The lines of a README between which its table stands."""
 
 SUBJECTS = ("certificates", "accuracy", "speed", "handover", "experiments")
-"""The files of measured figures. The others are machines, published and vocabulary."""
+"""The files of measured figures. The others are machines, published and vocabulary; and zoo, of docs/zoo.md."""
 
 RANGE = " (range)"
 """Behind a metric: the two values are the smallest and the largest."""
@@ -175,7 +175,8 @@ def load(folder=ROOT / "results"):
             what machines.json or vocabulary.json does not hold, or is there twice.
     """
     folder = Path(folder)
-    unknown = sorted({path.stem for path in folder.glob("*.json")} - {"machines", "published", "vocabulary", *SUBJECTS})
+    others = {"machines", "published", "vocabulary", "zoo"}  # zoo.json has a page of its own: `tandem zoo`
+    unknown = sorted({path.stem for path in folder.glob("*.json")} - {*others, *SUBJECTS})
     if unknown:
         raise UserError(f"{folder / unknown[0]}.json: no page shows it; add it to SUBJECTS and to the templates")
     results = Results(

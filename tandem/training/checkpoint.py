@@ -167,7 +167,8 @@ def newest(folder, warn):
     Raises:
         UserError: there is none.
     """
-    for path in newest_first(folder):
+    best = Path(folder, BEST)
+    for path in (*newest_first(folder), *([best] if best.exists() else [])):
         try:
             return path, *read(path)
         except UserError as error:

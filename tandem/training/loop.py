@@ -5,7 +5,6 @@ import hashlib
 import json
 import math
 import platform
-import signal
 import time
 from collections import deque
 from functools import partial
@@ -15,11 +14,15 @@ from tandem.config import schedules
 from tandem.config.load import check_config, save_config
 from tandem.core.errors import UserError
 from tandem.core.initial_weights import initialise
+from tandem.core.paths import ROOT
+from tandem.core.patience import company
+from tandem.core.signals import stop_request
 from tandem.data.batches import digest, evaluation_batches, prefetch, steps_per_epoch, training_batches
 from tandem.data.images import fill_color, load_dataset, normalization
-from tandem.frameworks.base import load_engine
+from tandem.frameworks.base import check_equal, load_engine
+from tandem.frameworks.environment import place_in_job
 from tandem.training import checkpoint, trust
-from tandem.training.recorder import TESTED, Recorder, check_free
+from tandem.training.recorder import TESTED, NoRecorder, Recorder, check_free
 
 import numpy as np
 from rich.console import Console
@@ -37,8 +40,8 @@ SAME_ON_RESUME = (
 )
 """Settings that decide which images a run trains on, and when; and what its averages are of."""
 
-SILENCE = 10.0
-"""After so many seconds without a line a log says where the run is. On a terminal the progress bar does."""
+SILENCE = 8.0
+"""After so many seconds without a line a log says how the next step went. On a terminal the progress bar does."""
 
 LOWER = "lower optimizer.learning_rate or add schedule.warmup_epochs. Earlier checkpoints are as they were"
 
@@ -46,15 +49,18 @@ LOWER = "lower optimizer.learning_rate or add schedule.warmup_epochs. Earlier ch
 class Run:
     """One training run: its engine, its data, and where it stands.
 
+    In a job of several processes (see `tandem.frameworks.base.Replicas`) each has a `Run`; only that of rank 0 writes.
+
     Args:
         settings: a `tandem.config.schema.Config`.
         framework: "paddle" or "tensorflow".
-        folder: the run folder; it is made.
+        folder: the run folder; it is made. Of other ranks than 0 it is not used.
         resumed: (path, arrays, metadata) of a checkpoint to go on from, or None. Either framework wrote it.
         console: a rich Console for what is said on the way.
 
     Raises:
-        UserError: bad data or device, a checkpoint that does not fit, or a folder that cannot be written.
+        UserError: bad data or device, a checkpoint that does not fit, a folder that cannot be written, or processes
+            of one job that do not do the same.
     """
 
     def __init__(self, settings, framework, folder, resumed=None, console=None):
@@ -62,20 +68,23 @@ class Run:
         self.framework = framework
         self.folder = Path(folder)
         self.console = console or Console(soft_wrap=True, markup=False, highlight=False)
-        check_free(self.folder)
+        rank, _ = place_in_job(framework)
+        if rank == 0:
+            check_free(self.folder)
         self.data = load_dataset(settings.data, settings.seed)
+        for note in self.data.notes:
+            self.console.print(f"warning: {note}")
         for name in self.data.class_names:
             if not name.isprintable():  # no checkpoint may hold it: see core/metadata.py
                 raise UserError(f"data: the class {name!r} has control characters in its name; rename its folder")
-        for note in self.data.notes:
-            self.console.print(f"warning: {note}")
         self.mean, self.std = normalization(self.data.train.images, settings.data.normalization)
         self.steps_per_epoch = steps_per_epoch(len(self.data.train.labels), settings.batch_size)
         if not self.steps_per_epoch:
             raise UserError("data: the training set has fewer than two images; add some, or set apart fewer")
 
         module = load_engine(framework)
-        self.engine = module.Engine(settings, len(self.data.class_names), self.mean, self.std)
+        self.replicas = module.join(settings)
+        self.engine = module.Engine(settings, len(self.data.class_names), self.mean, self.std, self.replicas)
         if resumed is None:
             initialise(self.engine, settings, self.data.train.images, self.mean, self.std)
         self.epoch = 0  # whole epochs done
@@ -92,13 +101,20 @@ class Run:
         self.said = time.monotonic()  # when the last line was printed
         if resumed is not None:
             self._resume(*resumed)
+        if self.replicas.count > 1:
+            check_equal(self.replicas, self._facts())
+        if rank > 0:
+            self.recorder = NoRecorder()
+            return
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             # First, for it takes the folder: a run that is going on there keeps its files.
             self.recorder = Recorder(self.folder, framework, self.step if resumed is not None else -1)
-            trust.record(self.folder, settings.network)
+            trust.record(self.folder, settings)
             save_config(settings, self.folder / "config.yaml")
             environment = self.engine.record | {"versions": self._versions(), "machine": platform.platform()}
+            if self.replicas.count > 1:
+                environment["workers"] = self.replicas.count
             (self.folder / "environment.json").write_text(json.dumps(environment, indent=2) + "\n", encoding="utf-8")
         except OSError as error:
             raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another --run-dir") from error
@@ -118,7 +134,7 @@ class Run:
             TimeRemainingColumn(),
         )
         progress = Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
-        with progress, _stop_request() as stop, contextlib.closing(self.recorder):
+        with progress, stop_request() as stop, contextlib.closing(self.recorder), self._company():
             total = settings.epochs * self.steps_per_epoch
             if self.step < total:
                 self._introduce()
@@ -132,7 +148,7 @@ class Run:
                     return False
                 progress.update(bar, description=f"{self._position()}, testing")
                 self._end_epoch(began)
-                if stop.is_set and self.epoch < settings.epochs:
+                if self._is_asked(stop) and self.epoch < settings.epochs:
                     return False
         return True
 
@@ -173,13 +189,18 @@ class Run:
                     self._log(learning_rate, recorded)
                     started = time.monotonic()
                 due = time.monotonic() - saved > 60 * settings.checkpoints.every_minutes
-                if not last and (stop.is_set or due):
+                stopped = not last and self._is_asked(stop)
+                if not last and (stopped or due):
                     lap()
-                    if stop.is_set:
+                    if stopped:
                         return False
                     self._save()
                     saved = started = time.monotonic()
         return True
+
+    def _is_asked(self, stop):
+        """Whether any process of the job was asked to `stop`: so all do, after the same step."""
+        return self.replicas.gather([stop.is_set]).any()
 
     def _batches(self, epoch, first):
         """The batches of `epoch` from number `first` on."""
@@ -265,6 +286,16 @@ class Run:
         self._say("  ".join(parts))
         self._say("Waiting for the first step, which takes longer than the others ...")
 
+    def _company(self):
+        """A context in which a log has a line even while a single step takes long."""
+        if self.console.is_terminal:
+            return contextlib.nullcontext()
+
+        def where():
+            return f"{self._position()}  step {_of(self.batch, self.steps_per_epoch)} is done, and the work goes on"
+
+        return company(self.console.print, where, lambda: self.said)
+
     def _position(self):
         return f"epoch {_of(self.epoch + 1, self.settings.epochs)}"
 
@@ -331,11 +362,14 @@ class Run:
         return _averages(np.append(sums, len(split.labels)))
 
     def _save(self, metrics=None, best=False):
+        self.recorder.check_folder()
         folder = self.folder / "checkpoints"
         arrays = self.engine.state()
         broken = [name for name, array in arrays.items() if not np.isfinite(array).all()]
         if broken:
             raise UserError(f"training: {broken[0]} is not finite by step {self.step}; {LOWER}")
+        if self.replicas.rank > 0:
+            return
         arrays |= {"preprocessing/mean": self.mean, "preprocessing/std": self.std}
         metadata = {
             "config": self.settings.model_dump(mode="json"),
@@ -358,6 +392,21 @@ class Run:
             checkpoint.write(folder / checkpoint.BEST, arrays, metadata)
         checkpoint.write(folder / checkpoint.file_name(self.step), arrays, metadata)
         checkpoint.prune(folder, self.step, self.settings.checkpoints.keep)
+
+    def _facts(self):
+        """What must be the same in all processes of a job, in words, and its digest."""
+        code = [path.read_bytes() for path in sorted((ROOT / "tandem").rglob("*.py"))]
+        arrays = [array for _, array in sorted(self.engine.state().items())]
+        images = [part for split in (self.data.train, self.data.test) for part in split]
+        facts = {
+            "the settings": [self.settings.model_dump_json().encode()],
+            "Tandem's code": code,
+            "the kind of device": [self.engine.record["device"].encode()],
+            "the images": [np.ascontiguousarray(part) for part in images],
+            "where to go on": [str(self.step).encode()],
+            "the weights": [np.ascontiguousarray(array) for array in arrays],
+        }
+        return {what: hashlib.sha256(b"".join(parts)).digest() for what, parts in facts.items()}
 
     def _resume(self, path, arrays, metadata):
         mean, std = arrays.pop("preprocessing/mean", None), arrays.pop("preprocessing/std", None)
@@ -414,29 +463,3 @@ def _duration(seconds):
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
-
-
-class _Stop:
-    is_set = False
-
-
-@contextlib.contextmanager
-def _stop_request():
-    """In it, the first Ctrl-C or SIGTERM only asks to stop, so that no step is cut in two; the second one kills."""
-    stop = _Stop()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def restore():
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    def request(number, frame):
-        stop.is_set = True
-        restore()
-
-    for number in before:
-        signal.signal(number, request)
-    try:
-        yield stop
-    finally:
-        restore()

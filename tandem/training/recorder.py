@@ -70,6 +70,7 @@ class Recorder:
         self.folder = Path(folder)
         self.label = label
         self._held = _lock(self.folder)
+        self._inode = os.stat(self.folder).st_ino
         path = self.folder / "metrics.jsonl"
         self.records = [record for record in read_metrics(path) if record["step"] <= last_step]
         try:
@@ -87,8 +88,26 @@ class Recorder:
         except OSError as error:
             raise UserError(f"{path}: cannot be written ({error.strerror}); choose another --run-dir") from error
 
+    def check_folder(self):
+        """Check that the run folder is still the one that this run began in.
+
+        Raises:
+            UserError: it was removed, moved or replaced; what is written then is lost.
+        """
+        try:
+            there = os.stat(self.folder).st_ino
+        except OSError:
+            there = None
+        if there != self._inode:
+            raise UserError(f"{self.folder}: was removed while the run wrote into it; begin the run again")
+
     def add(self, record):
-        """Append one record."""
+        """Append one record.
+
+        Raises:
+            UserError: it cannot be written, or the folder is gone.
+        """
+        self.check_folder()
         try:
             self._file.write(json.dumps(record) + "\n")
             self._file.flush()
@@ -122,6 +141,19 @@ class Recorder:
         for name, figure in figures.items():
             event = Event(wall_time=record["time"], step=record["step"], summary=scalar(name, figure))
             self._events.write_event(event)
+
+
+class NoRecorder:
+    """In place of a `Recorder`, where another process of the job records."""
+
+    def add(self, record):
+        """Drop the record."""
+
+    def draw(self):
+        """Draw nothing."""
+
+    def close(self):
+        """There is nothing to close."""
 
 
 def _lock(folder):

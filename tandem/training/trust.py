@@ -15,11 +15,17 @@ from tandem.core import files
 from tandem.core.errors import UserError
 from tandem.core.metadata import Metadata, read_json
 
+from pydantic import JsonValue
+
 RECORD = "trained.json"
 """The file in a run folder that says what was trained there."""
 
-PLACES = (("data", "directory"), ("data", "archive"), ("data", "mirrors"), ("device",), ("threads",))
-"""The settings that are of a machine, and not of a run."""
+PLACES = ("data.directory", "data.archive", "data.mirrors", "device", "threads")
+"""The settings that are of a machine, and not of a run. No checkpoint decides them."""
+
+
+SMALL = 64
+"""A network's numbers up to here are not compared with its arrays: strides, kernels, the depth of VGG."""
 
 
 class Trained(Metadata):
@@ -29,50 +35,61 @@ class Trained(Metadata):
         folder: its own inode. A folder that was copied or unpacked has another, which nobody can know before.
         network: the absolute path of the network's file, where it is the user's own.
         sha256: of that file.
+        places: the settings `PLACES`, by key.
     """
 
     folder: int
     network: str | None
     sha256: str | None
+    places: dict[str, JsonValue]
 
 
-def record(folder, network):
-    """Note in the run folder `folder` that `network` (settings) is being trained there.
+def record(folder, settings):
+    """Note in the run folder `folder` what is being trained there, by its `Config`.
 
     Raises:
         UserError: the folder cannot be written, or the network's file not be read.
     """
-    file = Path(network.file).resolve() if network.name == "own" else None
-    sha256 = _sha256(file) if file else None
-    known = Trained(folder=os.stat(folder).st_ino, network=str(file) if file else None, sha256=sha256)
+    file = Path(settings.network.file).resolve() if settings.network.name == "own" else None
+    values = settings.model_dump(mode="json")
+    known = Trained(
+        folder=os.stat(folder).st_ino,
+        network=str(file) if file else None,
+        sha256=_sha256(file) if file else None,
+        places={key: _group(values, key)[key.rpartition(".")[2]] for key in PLACES},
+    )
     files.write_file(Path(folder, RECORD), (known.model_dump_json(indent=2) + "\n").encode())
 
 
-def settings_of(path, metadata, overrides=()):
-    """The `Config` of the checkpoint `path` with `metadata` (see checkpoint.py): what may be taken from it.
+def settings_of(path, arrays, metadata, overrides=()):
+    """The `Config` of a checkpoint: what may be taken from it.
 
     Args:
-        path, metadata: as `checkpoint.find` gives them.
+        path, arrays, metadata: as `checkpoint.find` gives them.
         overrides: what the user says ("network.file=mynet.py", "data.directory=/data").
 
     Raises:
-        UserError: a setting is wrong; or the network is a Python file that is not known here, or has changed.
+        UserError: a setting is wrong; the network is far larger than the arrays; or it is a Python file that is not
+            known here, or has changed.
     """
     known, values = _known(path), copy.deepcopy(metadata["config"])
-    for *groups, key in PLACES if known is None else ():
-        group = values
-        for name in groups:
-            group = group.get(name)
+    for key in PLACES:
+        group, last = _group(values, key), key.rpartition(".")[2]
         if isinstance(group, dict):
-            group.pop(key, None)
+            group.pop(last, None)
+            if known is not None and key in known.places:
+                group[last] = known.places[key]
     network = overridden(values, overrides).get("network")
     own = isinstance(network, dict) and network.get("name") == "own"
-    named = [override for override in overrides if override.partition("=")[0] in ("network", "network.file")]
-    if named and not own and isinstance(network, dict):
+    named = {override.partition("=")[0] for override in overrides} & {"network", "network.file"}
+    if "network.file" in named and not own and isinstance(network, dict):
         raise UserError(f"--network: {path} is of the network {network.get('name')}; leave it out")
     if own and not named:
-        values["network"]["file"] = _file_of(path, known)
-    return check_config(values, str(path), overrides)
+        values["network"] = {**network, "file": _file_of(path, known)}
+    settings = check_config(values, str(path), overrides)
+    if not own:
+        _check_size(path, arrays, settings.network, len(metadata["class_names"]))
+    return settings
 
 
 def check_data(path, metadata, overrides=()):
@@ -89,6 +106,28 @@ def check_data(path, metadata, overrides=()):
             f"{path}: was not trained in this place, so where its images are is not taken from it; "
             f"say where with -o data.directory=FOLDER (it was {data['directory']})"
         )
+
+
+def _check_size(path, arrays, network, classes):
+    """Refuse a network that cannot be that of the arrays before it takes all memory: a number alone asks for one.
+
+    It has no more blocks than there are arrays, and no more channels than their longest side.
+    """
+    values = [value if isinstance(value, tuple) else (value,) for value in dict(network).values()]
+    numbers = [number for value in values for number in value if isinstance(number, int)]
+    blocks = getattr(network, "num_block", 1) * max(len(value) for value in values)
+    longest = max((size for array in arrays.values() for size in array.shape), default=0)
+    if max(blocks, classes, *numbers) > max(SMALL, longest, len(arrays)):
+        raise UserError(
+            f"{path}: does not fit the configured network, which is far larger than its weights; use the config it was "
+            "made with"
+        )
+
+
+def _group(values, key):
+    """What holds `key` in a config as nested dicts."""
+    group, dot, _ = key.rpartition(".")
+    return values.get(group) if dot else values
 
 
 def _known(path):

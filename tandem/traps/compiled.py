@@ -61,9 +61,9 @@ def mask_frozen():
     def remember(self, learning_rate, step):
         self.now = step
 
-    def train(self, original, images, labels, keys, learning_rate):
+    def train(self, original, images, labels, place, keys, learning_rate):
         keys = tf.constant(dropout.keys(self.seed, self.now, self.dropouts))
-        return original(self, images, labels, keys, learning_rate)
+        return original(self, images, labels, place, keys, learning_rate)
 
     return frozen(train, remember)
 

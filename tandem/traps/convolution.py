@@ -12,6 +12,7 @@ from tandem.traps.trap import (
     TENSORFLOW,
     TENSORFLOW_KERNELS,
     TENSORFLOW_LAYERS,
+    describe,
     enter,
 )
 
@@ -92,3 +93,28 @@ def conv_bias():
         self.use_bias = True
 
     return patch.object(layers.Conv2D, "__init__", init)
+
+
+describe(
+    THEME,
+    "onednn_narrow_1x1",
+    "oneDNN writes beyond its memory for narrow 1x1 convolutions with a stride",
+    "It ends the process, at once or at a later step, or leaves a wrong gradient; no certificate can count on either.",
+    paddle="Its own convolutions are not oneDNN's, unless one asks for them.",
+    tensorflow=(
+        "oneDNN's float32 gradient of the weight of a 1x1 convolution with a stride writes beyond its memory, where "
+        "the input has fewer channels than a register holds numbers: 16 with AVX-512, 8 with AVX2. So stock Keras "
+        "layers with `fit` die of SIGABRT or SIGSEGV while training a ResNet of narrow odd widths. With "
+        "`TF_ENABLE_ONEDNN_OPTS=0` they do not. Its bfloat16 convolutions with a stride gave garbage on images of 9x1 "
+        "and 9x2 pixels."
+    ),
+    tandem=(
+        "With fewer than 16 channels the pixels that the kernel sees are gathered first, and the convolution has no "
+        "stride. From 16 channels on that would be slower, and there is no need. Images are square, so none has 9x1."
+    ),
+    sources=("https://github.com/uxlfoundation/oneDNN/issues/6035",),
+    code={
+        "paddle": Code(PADDLE_LAYERS, "Conv2D.forward"),
+        "tensorflow": Code(TENSORFLOW_KERNELS, "_valid_conv2d", "x, stride = "),
+    },
+)

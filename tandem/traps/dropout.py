@@ -118,16 +118,19 @@ describe(
     THEME,
     "dropout_replicas",
     "Dropout masks on several replicas",
-    "It takes several replicas; a certificate runs one process per framework.",
+    "It takes several workers, and a trap is injected into one process of each framework.",
     paddle="Each process of a data-parallel run has its own generator, seeded by the program.",
     tensorflow=(
         "Under `tf.distribute.MirroredStrategy`, Keras' `SeedGenerator` may have the same state on every replica. Each "
         "part of the batch then gets the same mask, as it did in Tandem's trials."
     ),
-    tandem="The hash includes the replica's number (`rank`). Tandem trains in one process, where it is 0.",
+    tandem=(
+        "The mask is that of the whole batch, and each worker makes its slice of it. `certify --workers` compares "
+        "workers with one process."
+    ),
     sources=(KERAS + "keras/src/random/seed_generator.py", "https://github.com/keras-team/keras/pull/20612"),
     code={
-        "paddle": Code(MASK, "keys"),
+        "paddle": Code(MASK, "mask", "before = first"),
         "tensorflow": Code(TENSORFLOW_ENGINE, "Engine._on_device", "dropout.keys("),
     },
 )

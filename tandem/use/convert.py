@@ -157,7 +157,9 @@ def _read_checkpoint(source, network, warn):
     else:
         arrays, metadata = checkpoint.read(source)
     weights = {name: array for name, array in arrays.items() if "/" not in name}
-    settings = trust.settings_of(source, metadata, [f"network.file={json.dumps(str(network))}"] if network else ())
+    settings = trust.settings_of(
+        source, arrays, metadata, [f"network.file={json.dumps(str(network))}"] if network else ()
+    )
     return source, weights, settings, len(metadata["class_names"])
 
 

@@ -7,6 +7,7 @@ import functools
 import importlib
 import importlib.util
 import textwrap
+import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -17,11 +18,17 @@ from tandem.data.batches import Batch
 from tandem.data.images import FORMATS, Passed, find_images, load_dataset, read_image
 from tandem.frameworks import environment
 from tandem.frameworks.base import FRAMEWORKS, load_engine
-from tandem.training import checkpoint, trust
+from tandem.training import checkpoint, run_folder, trust
 
 import numpy as np
 from pydantic import ConfigDict, Field, Json, ValidationError
 from scipy.special import softmax
+
+SECONDS = 120.0
+"""How long an .onnx may compute a batch: one may hold a loop without end."""
+
+LARGEST_BATCH = 1_000
+"""How many images are computed at once at the most, whatever the batch size of training."""
 
 
 class Predictor:
@@ -84,8 +91,8 @@ class Classifier(Predictor):
 
     def __init__(self, source, framework=None, overrides=(), ema=False, warn=print):
         source = Path(source)
-        if source.is_dir() and not checkpoint.newest_first(source / "checkpoints"):
-            raise UserError(f"{source}: not a run folder with a checkpoint; name one, or a checkpoint")
+        if source.is_dir():
+            run_folder.check(source)
         self._warn = warn
         self.path, arrays, self.metadata = checkpoint.find(source, warn)
         self.name = _name(source)
@@ -98,13 +105,13 @@ class Classifier(Predictor):
         if ema and not self.has_ema:
             raise UserError(f"{self.path}: holds no EMA; leave out --ema")
         self._overrides = tuple(overrides or ())
-        settings = trust.settings_of(self.path, self.metadata, self._overrides)
+        settings = trust.settings_of(self.path, arrays, self.metadata, self._overrides)
         data = self.metadata["config"].get("data")
         size = data.get("image_size", settings.data.image_size) if isinstance(data, dict) else settings.data.image_size
         if settings.data.image_size != size:
             raise UserError(f"-o data.image_size={settings.data.image_size}: {self.path} was trained on {size} pixels")
         self.settings = settings.without_ema()
-        self.image_size, self.batch_size = size, settings.batch_size
+        self.image_size, self.batch_size = size, min(settings.batch_size, LARGEST_BATCH)
         self._preprocessing = checkpoint.preprocessing(arrays, size, str(self.path))
         if ema:
             self.weights = {name[len("ema/") :]: array for name, array in arrays.items() if name.startswith("ema/")}
@@ -198,10 +205,10 @@ class OnnxClassifier(Predictor):
         try:
             with environment.quiet():
                 self._session = onnxruntime.InferenceSession(self.path)
+                said = self._session.get_modelmeta().custom_metadata_map
         except Exception as error:  # a damaged file may raise almost anything
             reason = textwrap.shorten(str(error), 100)
             raise UserError(f"{path}: damaged or not an ONNX model ({reason}); export it again") from error
-        said = self._session.get_modelmeta().custom_metadata_map
         values = [value.name for value in (*self._session.get_inputs(), *self._session.get_outputs())]
         if values != ["images", "logits"] or "class_names" not in said:
             raise UserError(f"{path}: an ONNX model, but not one from Tandem; make one with python -m tandem export")
@@ -221,14 +228,21 @@ class OnnxClassifier(Predictor):
         """The logits of `images`, uint8 [B, 3, H, W], as float32 [B, classes].
 
         Raises:
-            UserError: the model cannot be run, or gives anything else.
+            UserError: the model cannot be run, takes longer than `SECONDS`, or gives anything else.
         """
+        import onnxruntime
+
+        options = onnxruntime.RunOptions()
+        timer = threading.Timer(SECONDS, setattr, (options, "terminate", True))
+        timer.start()
         try:
             with environment.quiet():
-                (logits,) = self._session.run(["logits"], {"images": images})
+                (logits,) = self._session.run(["logits"], {"images": images}, options)
         except Exception as error:  # a damaged model may raise almost anything
             reason = textwrap.shorten(str(error), 100)
             raise UserError(f"{self.path}: cannot be run ({reason}); export it again") from error
+        finally:
+            timer.cancel()
         if logits.shape != (len(images), len(self.class_names)) or logits.dtype != np.float32:
             raise UserError(f"{self.path}: its logits are {logits.dtype} {logits.shape}; export it again")
         return logits

@@ -214,6 +214,20 @@ def test_driver_loads_no_framework_and_reports(tmp_path):
     assert chart.read_bytes().startswith(b"\x89PNG")
 
 
+def test_figures_that_allow_no_verdict_are_flagged():
+    def result(forward, training):
+        about = {"config": "x.yaml", "framework": "paddle", "batch_size": 2, "precision": "float32"}
+        return {**about, "forward": {"seconds": forward}, "training": {"seconds": training}}
+
+    assert benchmark_report.doubts(result([1.0] * 5, [2.0, 2.0, 2.1, 2.2, 9.0])) == []  # one straggler is none
+    (line,) = benchmark_report.doubts(result([1.0] * 5, [2.0, 2.0, 3.0, 4.0, 4.0]))
+    assert line.startswith(
+        "No verdict on x, batch size 2, float32, Paddle, training: the middle half of its steps spre"
+    )
+    (line,) = benchmark_report.doubts(result([3.0], [2.0]))
+    assert "a forward pass took 1.50 times as long as a training step" in line
+
+
 def test_stock_loops_can_be_left_out(tmp_path):
     path = tmp_path / "figures.json"
     run_python(FAKES, "--no-stock", "--framework", "paddle", "--json", str(path))

@@ -3,7 +3,7 @@ import sys
 from pathlib import Path
 
 from tandem.commands import cli
-from tandem.config.load import find_config, load_config
+from tandem.config.load import find_config, load_config, overridden
 from tandem.core.errors import UserError
 from tandem.core.paths import ROOT
 
@@ -28,6 +28,13 @@ def test_a_user_error_is_one_line_and_exit_code_2(capsys):
         sys.argv = before
     assert stopped.value.code == 2
     assert capsys.readouterr() == ("", "error: my.yaml: epochs: bad value; use a number\n")
+
+
+@pytest.mark.parametrize("file", ["mynet.py", "my net: #1.py", '"quoted".py', "猫.py"])
+def test_a_named_network_is_an_override_whatever_its_name(file):
+    overrides = cli.with_network(["epochs=2"], Path(file))
+    assert overridden({}, overrides) == {"epochs": 2, "network": {"file": file}}
+    assert cli.with_network(None, None) == []
 
 
 @pytest.mark.parametrize("name", ["quickstart", "quickstart.yaml"])

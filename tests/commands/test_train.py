@@ -61,14 +61,22 @@ def test_errors_that_need_no_framework(tmp_path, monkeypatch):
     assert "CONFIG: missing" in refused(config=None)
     assert "did you mean epochs?" in refused(overrides=["epoch=3"])
     assert "no such checkpoint" in refused(resume=tmp_path / "x.safetensors")
-    assert "no whole checkpoint to resume from" in refused(resume=tmp_path)
+    assert "not a run folder with a checkpoint" in refused(resume=tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_an_old_run_is_not_overwritten(tmp_path, runs):
     (tmp_path / "metrics.jsonl").touch()
+    (tmp_path / "curves.png").touch()
     assert "holds something already" in refused(run_dir=tmp_path)
     assert runs == []
+
+
+def test_a_run_that_failed_before_its_first_checkpoint_can_be_begun_again(tmp_path, runs):
+    (tmp_path / "metrics.jsonl").touch()
+    assert "has no checkpoint yet; train it again" in refused(resume=tmp_path)
+    train.train_from("paddle", CONFIG, [], None, tmp_path)
+    assert [run[2] for run in runs] == [tmp_path]
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_the_wait(tmp_path, runs, capsys):
@@ -278,7 +286,7 @@ def test_a_script_of_both_frameworks_asks_for_one(passed):
     assert passed(alexnet, "--framework", "keras")[0] == 2
     code, said = passed(alexnet, "--help")
     assert "--framework" in said and "Default: alexnet" in " ".join(said.split())
-    assert passed(alexnet, "--framework", "paddle") == ("paddle", "alexnet", [], None, None, "alexnet.py")
+    assert passed(alexnet, "--framework", "paddle") == ("paddle", "alexnet", [], None, None, "alexnet.py", 1)
 
 
 def test_a_script_of_one_framework_takes_no_other(passed):
@@ -289,7 +297,7 @@ def test_a_script_of_one_framework_takes_no_other(passed):
 
 def test_the_command_takes_its_config_as_an_argument(passed):
     arguments = ("mine.yaml", "--framework", "tensorflow", "--run-dir", "here")
-    assert passed(command, *arguments) == ("tensorflow", "mine.yaml", [], None, Path("here"), None)
+    assert passed(command, *arguments) == ("tensorflow", "mine.yaml", [], None, Path("here"), None, 1)
     assert passed(command, "mine.yaml")[0] == 2  # without a framework
 
 

@@ -13,7 +13,7 @@ import time
 from tandem.certify.certificate import Certificate
 from tandem.compare import comparison
 from tandem.compare import report as comparison_report
-from tandem.compare.comparison import Comparison, difference, verdicts
+from tandem.compare.comparison import Comparison, paired, verdicts, welch
 from tandem.config.load import check_config, load_config
 from tandem.core.errors import UserError
 from tandem.core.paths import ROOT
@@ -63,9 +63,12 @@ def a_comparison(runs, failed=False):
     return found
 
 
-def test_one_seed_gives_no_verdict():
-    lines = verdicts(a_comparison([a_run("paddle", 0, [0.9], 9.0), a_run("tensorflow", 0, [0.2], 3.0)]))
-    assert len(lines) == 1 and lines[0].startswith("No verdict")
+def test_one_or_two_seeds_give_no_verdict():
+    for seeds in (range(1), range(2)):
+        runs = [a_run("paddle", seed, [0.9], 9.0 + seed) for seed in seeds]
+        runs += [a_run("tensorflow", seed, [0.2], 3.0) for seed in seeds]
+        lines = verdicts(a_comparison(runs))
+        assert len(lines) == 1 and lines[0].startswith("No verdict")
 
 
 @pytest.mark.parametrize(
@@ -80,38 +83,49 @@ def test_one_seed_gives_no_verdict():
 def test_accuracy_is_judged_by_its_spread(paddle, tensorflow, verdict):
     runs = [a_run("paddle", seed, [accuracy], 9.0 + seed) for seed, accuracy in enumerate(paddle)]
     runs += [a_run("tensorflow", seed, [accuracy], 3.0 + seed / 10) for seed, accuracy in enumerate(tensorflow)]
-    accuracy, speed, target = verdicts(a_comparison(runs))  # of the memory nothing: it has no spread
+    accuracy, speed, target, why = verdicts(a_comparison(runs))  # of the memory nothing: it has no spread
+    assert "; Welch's " in accuracy and "; Welch's " in speed and "the differences by seed decide" in why
     assert verdict in accuracy
     assert speed.startswith("Training an epoch: Paddle takes 3.2") and "times what TensorFlow takes (" in speed
     assert target.startswith("Training until it tests at")
 
 
-def test_the_interval_is_welchs():
+def test_the_intervals_are_students_of_the_differences_and_welchs():
     # Variances of 2 from 2 values each: a standard error of the square root of 2, 2 degrees of freedom, t = 4.3027.
-    assert difference([1, 3], [0, 2]) == pytest.approx((1 - 4.3027 * 2**0.5, 1 + 4.3027 * 2**0.5), abs=1e-4)
+    assert welch([1, 3], [0, 2]) == pytest.approx((1 - 4.3027 * 2**0.5, 1 + 4.3027 * 2**0.5), abs=1e-4)
+    # Differences 1, 2, 3: a standard error of the square root of 1/3, 2 degrees of freedom.
+    assert paired([11, 22, 33], [10, 20, 30]) == pytest.approx((2 - 4.3027 / 3**0.5, 2 + 4.3027 / 3**0.5), abs=1e-4)
+
+
+def test_what_a_seed_does_to_both_cancels_out():
+    """Seeds differ by ten points, the frameworks by one: Welch's interval sees nothing, the paired one does."""
+    tensorflow, paddle = (0.61, 0.712, 0.809), (0.60, 0.70, 0.80)
+    assert welch(tensorflow, paddle)[0] < 0 < paired(tensorflow, paddle)[0]
+    runs = [a_run("paddle", seed, [accuracy], 9.0) for seed, accuracy in enumerate(paddle)]
+    runs += [a_run("tensorflow", seed, [accuracy], 3.0) for seed, accuracy in enumerate(tensorflow)]
+    assert verdicts(a_comparison(runs))[0].startswith("Test accuracy: TensorFlow is ahead (TensorFlow - Paddle: +0.")
 
 
 def test_without_spread_there_is_no_verdict():
-    assert difference([2, 2], [1, 1]) is None
-    runs = [a_run("paddle", seed, [0.5], 2.0) for seed in (0, 1)]
-    runs += [a_run("tensorflow", seed, [0.6], 1.0) for seed in (0, 1)]
-    assert verdicts(a_comparison(runs)) == [
+    assert paired([2, 3], [1, 2]) is None
+    runs = [a_run("paddle", seed, [0.5], 2.0) for seed in range(3)]
+    runs += [a_run("tensorflow", seed, [0.6], 1.0) for seed in range(3)]
+    assert verdicts(a_comparison(runs))[:-1] == [
         "Test accuracy: no verdict, for the seeds show no spread; another test set, or more seeds"
     ]
 
 
 def test_what_takes_less_comes_second():
-    runs = [a_run("paddle", seed, [0.5], 1.0 + seed / 10) for seed in (0, 1)]
-    runs += [a_run("tensorflow", seed, [0.5], 4.0 + seed / 10) for seed in (0, 1)]
-    assert "TensorFlow takes 3.86 times what Paddle takes" in verdicts(a_comparison(runs))[1]
+    runs = [a_run("paddle", seed, [0.5], 1.0 + seed / 10) for seed in range(3)]
+    runs += [a_run("tensorflow", seed, [0.5], 4.0 + seed / 10) for seed in range(3)]
+    assert "TensorFlow takes 3.74 times what Paddle takes" in verdicts(a_comparison(runs))[1]
 
 
 def test_of_runs_that_differ_much_among_themselves_no_interval_is_shown():
-    runs = [a_run(framework, seed, [0.5], 1.0 + 3 * seed) for framework in FRAMEWORKS for seed in (0, 1)]
+    runs = [a_run("paddle", seed, [0.5], seconds) for seed, seconds in enumerate((1.0, 4.0, 7.0))]
+    runs += [a_run("tensorflow", seed, [0.5], seconds) for seed, seconds in enumerate((7.0, 1.0, 4.0))]
     speed = verdicts(a_comparison(runs))[1]
-    assert speed == (
-        "Training an epoch: not to be told apart with 2 seeds: runs of one framework differ too much among themselves"
-    )
+    assert speed == "Training an epoch: not to be told apart with 3 seeds: the seeds differ too much among themselves"
 
 
 def test_a_failed_certificate_is_in_every_verdict():
@@ -327,3 +341,10 @@ def test_the_page_in_a_browser(compared, page):
     assert all(box["width"] > 600 and box["height"] > 150 for box in boxes)
     assert min(lines) > 10
     assert width <= 1100
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_a_run_is_trained_by_as_many_workers_as_asked(workers):
+    command = comparison._command("paddle", "config.yaml", 4, workers)
+    assert command[:8] == ["-m", "tandem", "train", "config.yaml", "--framework", "paddle", "--seed", "4"]
+    assert command[8:] == ([] if workers == 1 else ["--workers", "3"])

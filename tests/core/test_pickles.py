@@ -37,6 +37,10 @@ def test_arrays_and_plain_values_come_back(protocol):
         np.testing.assert_array_equal(found[name], array)
 
 
+BOMB = b")q\x00" + b"h\x00\x86q\x00" * 60
+"""A tuple of twice the same tuple of twice ..., whose hash takes 2**60 steps."""
+
+
 def array(kind=b"f4", shape=b"(K\x02t", content=b"C\x08abcdefgh", order=b"U\x01<", rest=b"NNN", last=b""):
     """A pickle of one array, with parts that NumPy would not write."""
     dtype = b"cnumpy\ndtype\n(U%c%s\x89\x88tR(K\x03%s%sJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
@@ -59,7 +63,8 @@ def test_that_pickle_of_an_array_is_one():
         (array(rest=b"N(U\x01at}U\x01aK\x00s"), "dtype f4 is not a plain one"),
         (array(shape=b"(K\x03t"), "an array of 12 bytes with 8 bytes of content"),
         (array(shape=b"(J\xff\xff\xff\xffJ\xfe\xff\xff\xfft"), "whose shape, dtype or content is none"),
-        (array(shape=b"(K\x00J\xff\xff\xff\x7fJ\xff\xff\xff\x7fJ\xff\xff\xff\x7ft", content=b"U\x00"), "shape is none"),
+        (array(shape=b"(K\x00J\xff\xff\xff\x7fJ\xff\xff\xff\x7fJ\xff\xff\xff\x7ft", content=b"U\x00"), "damaged"),
+        (array(shape=b"(" + 8 * (b"\x8a\xff" + 254 * b"\xff" + b"\x7f") + b"t"), "damaged"),  # of 4,900 digits
         (array(shape=b"(" + 9 * b"K\x01" + b"t", content=b"U\x04abcd"), "whose shape, dtype or content is none"),
         (array(shape=b"U\x01\x02"), "whose shape, dtype or content is none"),
         (array(content=b"]"), "whose shape, dtype or content is none"),
@@ -85,7 +90,8 @@ def test_that_pickle_of_an_array_is_one():
         (b"\x8b\xff\xff\xff\x7fabc.", "operation that arrays do not need"),
         (b"]" * 2000 + b".", "too many operations"),
         (b"(" * 101 + b".", "nested too deep"),
-        (b"}" + b")q\x00h\x00h\x00\x86" * 60 + b"K\x01s.", "a key that is no text"),  # its hash takes 2**60 steps
+        (b"}" + BOMB + b"K\x01s.", "a key that is no text"),
+        (b"cnumpy\ndtype\n(" + BOMB + b"tR.", "a dtype that is no text"),
         (b"}(" + b")" + b"\x85" * 1000 + b"K\x01u.", "a key that is no text"),
         (b"(" + b")K\x01d.", "a key that is no text"),
         (b"]K\x00K\x01s.", "a key that is no text"),

@@ -7,7 +7,7 @@ import time
 
 from tandem.core.random import random_bits
 from tandem.data.augment import mixup
-from tandem.data.batches import evaluation_batches, prefetch, steps_per_epoch, training_batches
+from tandem.data.batches import Batch, evaluation_batches, prefetch, share, steps_per_epoch, training_batches
 
 import numpy as np
 import pytest
@@ -187,3 +187,29 @@ def test_an_abandoned_prefetch_ends_its_thread(depth, taken):
 
 
 # Normalisation
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 12])
+def test_the_shares_of_workers_make_the_batch(count, mixed):
+    split = synthetic(9)
+    batch = Batch(split.images, np.arange(9), *((np.arange(9)[::-1].copy(), 0.75) if mixed else ()))
+    shares = [share(batch, rank, count) for rank in range(count)]
+    sizes = [len(part.labels) // (2 if mixed and count > 1 else 1) for part, _ in shares]
+    assert sum(sizes) == 9 and sizes == sorted(sizes, reverse=True) and sizes[0] - sizes[-1] <= 1
+    assert [first for _, first in shares] == [sum(sizes[:rank]) for rank in range(count)]
+    own = [(part.images[:size], part.labels[:size]) for (part, _), size in zip(shares, sizes, strict=True)]
+    for index, whole in enumerate((batch.images, batch.labels)):
+        assert np.array_equal(np.concatenate([parts[index] for parts in own]), whole)
+    if mixed:
+        for index, whole in enumerate((batch.images, batch.labels)):
+            partners = np.concatenate([part[index][part.permutation] for part, _ in shares])
+            assert np.array_equal(partners, whole[batch.permutation])
+        assert all(
+            part.weight == 0.75 and len(part.permutation) == size for (part, _), size in zip(shares, sizes, strict=True)
+        )
+
+
+def test_one_worker_gets_the_batch_itself():
+    batch = Batch(np.zeros((2, 3, 4, 4), np.uint8), np.arange(2))
+    assert share(batch, 0, 1) == (batch, 0) and share(batch, 0, 1)[0] is batch

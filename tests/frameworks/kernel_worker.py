@@ -119,6 +119,39 @@ def convolutions(framework, batch, size, inputs, outputs, kernel_size, stride, p
     return fast, plain, terms, counts
 
 
+def strided(inputs, groups, plain):
+    """A 1x1 convolution with stride 2 of `groups` times `inputs` channels in TensorFlow.
+
+    Returns:
+        The strides of its operators in a compiled step; and y and both gradients in float32 by our kernel, the same in
+        float64 by TensorFlow's own operator, which is not oneDNN's, and as what rounding is measured by.
+    """
+    import tensorflow as tf
+
+    rng, kernels = np.random.default_rng(0), kernels_of("tensorflow")
+    kernel = kernels.plain_conv2d if plain else kernels.conv2d
+    x, dy = rng.normal(size=(5, 8, 10, groups * inputs)), rng.normal(size=(5, 4, 5, groups * 6))
+    weight = rng.normal(size=(1, 1, inputs, groups * 6))
+
+    def convolve(x, weight):
+        with patch.object(environment, "FAST_KERNELS", not plain):
+            return kernel(x, weight, 2, 0, groups)
+
+    def own(x, weight):
+        branches = zip(tf.split(x, groups, axis=3), tf.split(weight, groups, axis=3), strict=True)
+        return tf.concat([tf.nn.conv2d(*branch, 2, "VALID") for branch in branches], axis=3)
+
+    arguments = [tf.TensorSpec(array.shape, tf.float32) for array in (x, weight)]
+    operators = tf.function(convolve).get_concrete_function(*arguments).graph.get_operations()
+    strides = [operator.get_attr("strides")[1] for operator in operators if operator.type == "Conv2D"]
+    arrays = x, weight, dy
+    values = (
+        differentiate("tensorflow", convolve, arrays, "float32"),
+        differentiate("tensorflow", own, arrays, "float64"),
+    )
+    return strides, (*values, differentiate("tensorflow", own, [np.abs(array) for array in arrays], "float64"))
+
+
 def shared(*arguments):
     """`convolutions` in Paddle, whose threads share a convolution of any size."""
     with patch.object(kernels_of("paddle"), "_SHARED_OUT", 0):

@@ -12,11 +12,15 @@ import types
 from collections import namedtuple
 
 import data_utils
+from tandem.commands.cli import Voice
 from tandem.config import schedules
 from tandem.config.load import check_config, load_config
+from tandem.core import patience
 from tandem.core.errors import UserError
 from tandem.core.initial_weights import dirac, whitened
+from tandem.core.processes import STOPPING
 from tandem.data.images import Dataset
+from tandem.frameworks.base import ALONE, Alone
 from tandem.training import checkpoint, recorder
 from tandem.training import loop as training
 from tandem.training.loop import Run
@@ -38,7 +42,7 @@ class Engine:
     record = {"version": "0", "device": "cpu"}  # noqa: RUF012
     after_step = staticmethod(lambda step: None)
 
-    def __init__(self, config, num_classes, mean, std):
+    def __init__(self, config, num_classes, mean, std, replicas):
         self.mean, self.std, self.momentum = mean, std, config.optimizer.momentum
         self.arrays = {"fc.weight": np.zeros((3 * 8 * 8, num_classes))}
         self.arrays["velocity/fc.weight"] = np.zeros_like(self.arrays["fc.weight"])
@@ -91,6 +95,10 @@ class Engine:
         self.arrays = dict(arrays)
 
 
+def engine_module(replicas):
+    return types.SimpleNamespace(Engine=Engine, join=lambda config: replicas)
+
+
 @pytest.fixture(autouse=True)
 def fakes(monkeypatch):
     rng = np.random.default_rng(0)
@@ -101,7 +109,7 @@ def fakes(monkeypatch):
         return data_utils.Split(images.astype(np.uint8), labels)
 
     dataset = Dataset(split(70), None, split(30), ("a", "b", "c"))
-    monkeypatch.setitem(sys.modules, "tandem.frameworks.numpy.engine", types.SimpleNamespace(Engine=Engine))
+    monkeypatch.setitem(sys.modules, "tandem.frameworks.numpy.engine", engine_module(ALONE))
     monkeypatch.setattr(training, "load_dataset", lambda data, seed: dataset)
     monkeypatch.setattr(Engine, "after_step", staticmethod(lambda step: None))
     monkeypatch.setattr(training.Recorder, "draw", lambda self: None)
@@ -250,15 +258,58 @@ def test_every_step_has_its_number_and_its_learning_rate(tmp_path, schedule):
     assert first.engine.asked + second.engine.asked == expected
 
 
-def test_a_signal_stops_between_steps_and_the_run_goes_on(tmp_path):
-    before = signal.getsignal(signal.SIGINT)  # ignored, where the tests themselves run in a shell's background
-    Engine.after_step = staticmethod(lambda step: os.kill(os.getpid(), signal.SIGINT) if step == 7 else None)
+@pytest.mark.parametrize("number", STOPPING)
+def test_a_signal_stops_between_steps_and_the_run_goes_on(tmp_path, number):
+    before = signal.getsignal(number)  # ignored, where the tests themselves run in a shell's background
+    Engine.after_step = staticmethod(lambda step: os.kill(os.getpid(), number) if step == 7 else None)
     run, finished = train(tmp_path, checkpoints={"keep": 2, "every_minutes": 1000})
     assert not finished and (run.epoch, run.batch) == (1, 2)
     Engine.after_step = staticmethod(lambda step: None)
     run, finished = train(tmp_path, resume=True)
     assert finished and run.epoch == 3
-    assert signal.getsignal(signal.SIGINT) is before
+    assert signal.getsignal(number) is before
+
+
+def test_a_stdout_that_is_closed_stops_the_run_like_a_signal(tmp_path, monkeypatch):
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as closed:
+        monkeypatch.setattr(sys, "stdout", closed)
+        console = Console(file=Voice(), soft_wrap=True)
+        run = Run(settings_of(log_period=1), "numpy", tmp_path, None, console)
+        assert run.train() is False
+        console.print("nobody reads this")
+    assert checkpoint.newest(tmp_path / "checkpoints", print)[2]["step"] == run.step <= 2
+
+
+def test_a_run_is_resumed_from_its_best_if_that_is_all_there_is(tmp_path):
+    run, _ = train(tmp_path, epochs=1)
+    for path in checkpoint.newest_first(tmp_path / "checkpoints"):
+        path.unlink()
+    run, finished = train(tmp_path, resume=True)
+    assert finished and run.epoch == 3
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_run_folder_that_is_removed_stops_the_run(tmp_path, again):
+    def remove(step):
+        if step == 7:
+            os.rename(tmp_path / "run", tmp_path / "gone")
+            if again:
+                (tmp_path / "run").mkdir()
+
+    Engine.after_step = staticmethod(remove)
+    with pytest.raises(UserError, match="run: was removed while the run wrote into it; begin the run again"):
+        train(tmp_path / "run")
+    assert not again or not list((tmp_path / "run").iterdir())
+    assert again or not (tmp_path / "run").exists()
+
+
+def test_a_step_that_takes_long_is_spoken_of(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(patience, "SILENCE", 0.1)
+    Engine.after_step = staticmethod(lambda step: time.sleep(0.2) if step == 7 else None)
+    train(tmp_path, log_period=100, checkpoints={})
+    assert "... epoch 2/3  step 1/5 is done, and the work goes on (0 s)" in capsys.readouterr().out
 
 
 def test_records_and_files_of_a_run(tmp_path):
@@ -603,3 +654,46 @@ def test_a_run_that_would_go_on_with_other_batches_is_refused(tmp_path, monkeypa
         train(tmp_path, resume=True, epochs=2)
     # Other augmentation is asked for: that is another batch, and allowed.
     train(tmp_path, resume=True, epochs=2, data={"augmentation": {"crop_padding": 2}})
+
+
+class Second(Alone):
+    """In rank 1 of two processes. Rank 0 has the same facts, and is asked to stop after `stops` steps."""
+
+    rank, count, stops, asked = 1, 2, None, 0
+
+    def gather(self, numbers):
+        if len(numbers) > 1:
+            return np.array([numbers, numbers], float)
+        self.asked += 1
+        return np.array([[self.asked == self.stops], numbers], float)
+
+
+@pytest.fixture
+def second(monkeypatch):
+    """What `Run` gets as rank 1 of two."""
+    replicas = Second()
+    monkeypatch.setitem(sys.modules, "tandem.frameworks.numpy.engine", engine_module(replicas))
+    monkeypatch.setenv("TF_CONFIG", '{"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 1}}')
+    return replicas
+
+
+def test_only_rank_0_writes(tmp_path, second):
+    run, done = train(tmp_path / "run")
+    assert done and run.step == 15
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_all_processes_stop_after_the_same_step(tmp_path, second):
+    second.stops = 7
+    run, done = train(tmp_path / "run")
+    assert not done and run.step == 7
+
+
+def test_processes_that_do_not_do_the_same_are_refused(tmp_path, second, monkeypatch):
+    def gather(numbers):
+        return np.array([numbers, numbers], float) - [[0], [1]]
+
+    monkeypatch.setattr(second, "gather", gather)
+    with pytest.raises(UserError, match="worker 1: differs from worker 0 in the settings; give all workers the same"):
+        train(tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []

@@ -29,12 +29,12 @@ def lay(run, **config):
     """A checkpoint of this config in the run folder `run`, where it was trained."""
     path = run / "checkpoints" / checkpoint.file_name(10)
     checkpoint.write(path, ARRAYS, metadata(config=CONFIG | config))
-    trust.record(run, check_config(CONFIG | config, "test").network)
+    trust.record(run, check_config(CONFIG | config, "test"))
     return path
 
 
 def taken(path, *overrides):
-    return trust.settings_of(path, checkpoint.read(path)[1], overrides)
+    return trust.settings_of(path, *checkpoint.read(path), overrides)
 
 
 def refused(function, *arguments, **options):
@@ -97,11 +97,35 @@ def test_a_file_that_the_user_names_runs(folder):
     )
 
 
+@pytest.mark.parametrize(
+    "network",
+    [
+        {"name": "se_resnext", "num_block": 10**6},
+        {"name": "se_resnext", "num_block": 60, "out_dims": [64] * 60},
+        {"name": "se_resnext", "out_dims": [64, 10**6]},
+        {"name": "resnet_cifar", "depth": 6 * 1000 + 2},
+        {"name": "resnet_cifar", "widths": [16, 32, 60_000]},
+        {"name": "resnet_fast", "blocks": 1000},
+    ],
+)
+def test_a_network_that_is_far_larger_than_the_weights_is_not_built(folder, network):
+    arrays = {f"layer{number}.weight": np.zeros((64, 3, 3, 3), np.float32) for number in range(60)}
+    held = metadata(config=CONFIG | {"network": network})
+    with pytest.raises(UserError):
+        trust.settings_of("x.safetensors", arrays, held)
+    assert trust.settings_of("x.safetensors", arrays, held, ["network={name: lenet5}"]).network.name == "lenet5"
+    with pytest.raises(UserError, match="far larger than its weights"):
+        trust.settings_of("x.safetensors", arrays, metadata(class_names=[str(number) for number in range(65)]))
+
+
 def test_where_images_are_and_what_computes_is_of_this_place(folder):
     path = lay(folder / "run", **HERE, threads=3)
     here = taken(path)
     assert (here.data.directory, here.data.archive, here.data.mirrors) == ("/mine", "/a", ("http://m",))
     assert (here.device, here.threads) == ("gpu", 3)
+    # Even of a checkpoint that was laid there.
+    checkpoint.write(path, ARRAYS, metadata(config=CONFIG | {"data": {"directory": "/theirs"}, "device": "gpu:1"}))
+    assert (taken(path).data.directory, taken(path).device) == ("/mine", "gpu")
     shutil.copy(path, folder / "x.safetensors")
     there, default = taken(folder / "x.safetensors", "threads=2"), check_config(CONFIG, "test")
     assert there.data.model_dump(exclude={"source"}) == default.data.model_dump(exclude={"source"})

@@ -1,3 +1,4 @@
+import io
 import os
 import pickle
 import resource
@@ -15,6 +16,7 @@ from tandem.frameworks.base import load_engine
 from tandem.training import checkpoint, trust
 from tandem.use import convert
 
+import h5py
 import numpy as np
 import pytest
 import yaml
@@ -146,7 +148,7 @@ def made(tmp_path_factory, run_in):
             checkpoints = folder / "run" / "checkpoints"
             metadata |= {"epoch": 1, "step": 7}
             checkpoint.write(checkpoints / checkpoint.file_name(7), state | arrays, metadata)
-            trust.record(folder / "run", settings.network)
+            trust.record(folder / "run", settings)
             (checkpoints / checkpoint.file_name(8)).write_bytes(b"cut off")
             warnings = []
             for source, target in (
@@ -316,6 +318,70 @@ def test_pdparams_that_are_none(made, tmp_path):
     ):
         source.write_bytes(pickle.dumps(content, protocol=4))
         assert message in refused(source, target, **options)
+
+
+def keras_file(path, write=lambda weights: None, members=()):
+    """A .keras whose HDF5 file of weights is what `write` makes."""
+    weights = io.BytesIO()
+    with h5py.File(weights, "w") as file:
+        write(file)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("model.weights.h5", weights.getvalue())
+        for name, content in members:
+            archive.writestr(name, content)
+    return path
+
+
+def external(weights):
+    weights.create_dataset("w", (4,), "f4", external=[("/etc/hostname", 0, 16)])
+
+
+def virtual(weights):
+    layout = h5py.VirtualLayout((4,), "f4")
+    layout[:] = h5py.VirtualSource("/etc/hostname", "w", (4,))
+    weights.create_virtual_dataset("w", layout)
+
+
+def linked(weights):
+    weights["w"] = h5py.ExternalLink("/etc/hostname", "w")
+
+
+def soft(weights):
+    weights["w"] = h5py.SoftLink("/w")
+
+
+def huge(weights):
+    weights.create_dataset("w", (10**12,), "f4", chunks=(10**6,))
+
+
+def test_a_keras_file_holds_no_more_than_it_is(tmp_path, monkeypatch):
+    def right(weights):
+        weights["group/w"] = np.ones(4, np.float64)
+
+    path = tmp_path / "x.keras"
+    assert convert._precision_of_keras(keras_file(path, right)) == "float64"
+    for write in (external, virtual, linked, soft, huge):
+        with pytest.raises(UserError, match="its weights are not in it, or are too large"):
+            convert._precision_of_keras(keras_file(path, write))
+    monkeypatch.setattr(convert, "UNPACKED", (1 << 14, 20))
+    with pytest.raises(UserError, match="unpacked, it is far larger than it is"):
+        convert._precision_of_keras(keras_file(path, right, [("zeros", bytes(1 << 20))]))
+    monkeypatch.setattr(convert, "MEMBERS", 3)
+    with pytest.raises(UserError, match="unpacked, it is far larger than it is"):
+        convert._precision_of_keras(keras_file(path, right, [(str(number), b"") for number in range(3)]))
+
+
+def test_a_process_that_dies_is_one_line(monkeypatch):
+    monkeypatch.undo()  # a process of its own
+    with pytest.raises(UserError, match="the process of tensorflow ended as it was at work"):
+        convert._in_process("tensorflow", os.abort)
+
+
+def test_a_fifo_is_not_waited_for(tmp_path):
+    for name in ("x.pdparams", "x.keras", "x.safetensors"):
+        os.mkfifo(tmp_path / name)
+        target = tmp_path / ("y.keras" if name != "x.keras" else "y.pdparams")
+        assert f"{name}: is a FIFO or a device" in refused(tmp_path / name, target)
 
 
 def test_keras_files_that_are_none(made, run_in, tmp_path):

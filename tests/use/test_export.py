@@ -383,6 +383,42 @@ def test_what_an_onnx_says_of_itself_is_checked(exported, images, tmp_path):
         assert message in line and line.rstrip("\n").isprintable() and len(line) < 500
 
 
+def test_an_onnx_whose_metadata_is_no_text(exported, images, tmp_path):
+    content = exported["paddle", "onnx"].read_bytes().replace(b'["0", ', b'["\xb8", ')
+    (tmp_path / "x.onnx").write_bytes(content)
+    assert "x.onnx: damaged or not an ONNX model" in refused("classify", tmp_path / "x.onnx", images)
+
+
+def test_a_loop_without_end_is_ended(monkeypatch, tmp_path):
+    from onnx import TensorProto, helper, numpy_helper, save
+
+    monkeypatch.setattr(inference, "SECONDS", 0.1)
+    flag, logits = (helper.make_tensor_value_info(*value) for value in (("c", 9, []), ("x", TensorProto.FLOAT, None)))
+    number = helper.make_tensor_value_info("i", TensorProto.INT64, [])
+    ends = [helper.make_tensor_value_info(*value) for value in (("c2", 9, []), ("x2", TensorProto.FLOAT, None))]
+    same = [helper.make_node("Identity", [one], [f"{one}2"]) for one in "cx"]
+    body = helper.make_graph(same, "body", [number, flag, logits], ends)
+    arrays = {"turns": np.array(2**62), "true": np.array(True), "w": np.ones((3, 2), "f4")}
+    nodes = [
+        helper.make_node("Cast", ["images"], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["pixels"], ["mean"], axes=[2, 3], keepdims=0),
+        helper.make_node("MatMul", ["mean", "w"], ["product"]),
+        helper.make_node("Loop", ["turns", "true", "product"], ["logits"], body=body),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "endless",
+        [helper.make_tensor_value_info("images", TensorProto.UINT8, ["batch", 3, 8, 8])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 2])],
+        [numpy_helper.from_array(array, name) for name, array in arrays.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    helper.set_model_props(model, {"class_names": '["a", "b"]', "image_size": "8", "ema": "false"})
+    save(model, tmp_path / "x.onnx")
+    with pytest.raises(UserError, match=r"x\.onnx: cannot be run .*; export it again"):
+        inference.OnnxClassifier(tmp_path / "x.onnx").predict(np.zeros((1, 3, 8, 8), np.uint8))
+
+
 def test_a_model_that_cannot_be_run_is_one_line(exported, images, tmp_path):
     import onnx
 

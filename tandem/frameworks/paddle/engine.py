@@ -8,11 +8,13 @@ from tandem.config import networks
 from tandem.core import dropout, state
 from tandem.core.errors import UserError
 from tandem.core.initial_weights import initial_state
+from tandem.data.batches import share
 from tandem.frameworks import base, environment
-from tandem.frameworks.base import GROWTH_STEPS, INITIAL_SCALE
-from tandem.frameworks.environment import cpu_threads
+from tandem.frameworks.base import ALONE, GROWTH_STEPS, INITIAL_SCALE
+from tandem.frameworks.environment import cpu_threads, place_in_job
 from tandem.frameworks.paddle.kernels import set_threads
-from tandem.frameworks.paddle.layers import Dropout, adopt, dropout_keys
+from tandem.frameworks.paddle.layers import BatchNorm1D, BatchNorm2D, Dropout, adopt, dropout_keys
+from tandem.frameworks.paddle.replicas import Replicas
 
 import numpy as np
 import paddle
@@ -30,6 +32,8 @@ def configure(config):
     gpus = paddle.device.cuda.device_count() if paddle.is_compiled_with_cuda() else 0
     kind, _, number = config.device.partition(":")
     index = int(number or 0)
+    if gpus and not number:
+        index = paddle.distributed.ParallelEnv().device_id  # 0, or what Paddle's launcher says
     if kind == "gpu" and index >= gpus:
         raise UserError(
             f"device: {config.device} is not available; Paddle sees {gpus} GPUs. "
@@ -75,11 +79,21 @@ def configure(config):
     return record
 
 
+def join(config):
+    """Join the job that the environment names, for `Engine`: the `Replicas`, or `ALONE` where it names none.
+
+    Raises:
+        UserError: as `configure`; or another process of the job cannot be reached.
+    """
+    return ALONE if place_in_job("paddle")[1] == 1 else Replicas(configure(config)["device"])
+
+
 class Engine(base.Engine):
     """A network in Paddle with its optimizer. For the contract see frameworks/base.py."""
 
-    def __init__(self, config, num_classes, mean, std):
+    def __init__(self, config, num_classes, mean, std, replicas=ALONE):
         self.record = configure(config)
+        self.replicas = replicas
         self.seed = config.seed
         self.label_smoothing = config.label_smoothing
         self.ema_decay = config.evaluation.ema_decay
@@ -95,6 +109,11 @@ class Engine(base.Engine):
         for _, layer in self._layers():
             adopt(layer)
         self.dropouts = {name: layer for name, layer in self._layers() if isinstance(layer, Dropout)}
+        for name, layer in self._layers():
+            if isinstance(layer, BatchNorm2D | BatchNorm1D):
+                layer.replicas = replicas
+            elif replicas.count > 1 and isinstance(layer, paddle.nn.layer.norm._BatchNormBase | paddle.nn.BatchNorm):
+                raise UserError(f"network: {name} is Paddle's own batch norm, of one worker's slice; use Tandem's")
         # Paddle's parameters() also has the statistics of batch norm.
         self.parameters = [parameter for parameter in self.model.parameters() if parameter.trainable]
         # v = momentum*v + (g + weight_decay*w): paddle/phi/kernels/impl/momentum_kernel_impl.h
@@ -134,7 +153,8 @@ class Engine(base.Engine):
             parameter.optimize_attr["learning_rate"] = factor  # multiplies the optimizer's
             parameter.regularizer = paddle.regularizer.L2Decay(weight_decay)  # replaces the optimizer's
         buffers = {state.from_paddle(name) for name, _ in self.model.named_buffers()}
-        drawn = [name for name in self._model_variables() if name not in buffers or state.is_statistic(name)]
+        self.constants = {name for name in buffers if not state.is_statistic(name)}
+        drawn = [name for name in self._model_variables() if name not in self.constants]
         weights = initial_state({name: self.shapes[name] for name in drawn}, config.seed)
         ema = {f"ema/{name}": weights[name] for name in weights if name in self.ema}
         self.load_state({**self.state(), **weights, **ema}, "initial weights")
@@ -148,6 +168,7 @@ class Engine(base.Engine):
     def evaluate(self, batch, flip=False):
         """The sums of `batch` in evaluation mode."""
         self.model.eval()
+        batch, _ = share(batch, self.replicas.rank, self.replicas.count)
         with paddle.no_grad(), paddle.amp.auto_cast(**self.amp):
             return self._flipped_sums(batch) if flip else self._losses(batch)[2]
 
@@ -187,6 +208,7 @@ class Engine(base.Engine):
     def trace_evaluation(self, batch, inputs=False):
         """Return all that evaluation computes."""
         self.model.eval()  # otherwise it stays in training mode
+        batch, _ = share(batch, self.replicas.rank, self.replicas.count)
         with self._recorded() as record, paddle.no_grad(), paddle.amp.auto_cast(**self.amp):
             logits, losses, _ = self._losses(batch)
         traced = {"logits": logits.numpy(), "loss": losses.mean().numpy()}
@@ -237,12 +259,17 @@ class Engine(base.Engine):
         """`_losses` in training mode. Leaves the gradients of their mean (in float16, scaled) in the parameters."""
         self.model.train()
         keys = dropout.keys(self.seed, step, self.dropouts)
-        with paddle.amp.auto_cast(**self.amp), dropout_keys(self.dropouts.values(), keys):
-            logits, losses, metrics = self._losses(batch) if batch.weight is None else self._mixed_losses(batch)
+        part, first = share(batch, self.replicas.rank, self.replicas.count)
+        with paddle.amp.auto_cast(**self.amp), dropout_keys(self.dropouts.values(), keys, first):
+            logits, losses, metrics = self._losses(part) if part.weight is None else self._mixed_losses(part)
             loss = losses.sum() / len(batch.labels)
             if self.scaler is not None:
                 loss = self.scaler.scale(loss)  # inside auto_cast: outside, the scaler disables itself
         loss.backward()
+        if self.replicas.count > 1:
+            gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+            for gradient, total in zip(gradients, self.replicas.sum(gradients), strict=True):
+                paddle.assign(total, gradient)
         return logits, losses, metrics
 
     def _update(self, learning_rate):
@@ -274,10 +301,11 @@ class Engine(base.Engine):
         """`_losses` of mixup: see tandem/data/augment.py."""
         images, labels = paddle.to_tensor(batch.images).astype(self.dtype), paddle.to_tensor(batch.labels)
         permutation, weight = paddle.to_tensor(batch.permutation), float(batch.weight)
-        logits = self._logits(weight * images + (1 - weight) * images[permutation])
-        losses = [self._cross_entropy(logits, mixed) for mixed in (labels, labels[permutation])]
+        own = len(batch.permutation)
+        logits = self._logits(weight * images[:own] + (1 - weight) * images[permutation])
+        losses = [self._cross_entropy(logits, mixed) for mixed in (labels[:own], labels[permutation])]
         losses = weight * losses[0] + (1 - weight) * losses[1]
-        return logits, losses, self._sums(logits, losses, labels)
+        return logits, losses, self._sums(logits, losses, labels[:own])
 
     def _flipped_sums(self, batch):
         """See `evaluate`."""
@@ -304,7 +332,7 @@ class Engine(base.Engine):
         beaten = (right > logits) | ((right == logits) & (index <= classes))
         rank = (~beaten).astype("int64").sum(axis=1)
         sums = [values.astype("float64").sum() for values in (losses, rank < 1, rank < 5)]
-        return paddle.stack(sums)
+        return self.replicas.sum([paddle.stack(sums)])[0]
 
     @contextlib.contextmanager
     def _recorded(self):

@@ -59,21 +59,21 @@ SETTINGS = {
 def layer_calls(engine, image_size):
     """Each call of a layer that computes by itself, in the order of execution.
 
-    A layer computes by itself if it holds parameters or buffers, or has no layers inside.
+    A layer computes by itself if it holds parameters or statistics, or has no layers inside.
 
     Args:
         engine: of this framework.
         image_size: height and width in pixels.
 
     Returns:
-        A list of dicts: `name`, the layer's; `kind`, a key of `KINDS` or the class's name; `type`, the class's name;
+        A list of dicts: `name`, the layer's; `kind`, a key of `KINDS`, or else "own " and the `type`, the class's name;
         `settings`, by name; `arrays`, the shapes of what it holds by the last part of their names; `shape`, of the
         output for one image; `sources`, the indices of the calls whose outputs reach its input without another call
         between, -1 for the images.
     """
     arrays = {}
     for name in engine.shapes:
-        if "/" not in name:
+        if "/" not in name and name not in engine.constants:
             layer, _, last = name.rpartition(".")
             arrays.setdefault(layer, {})[last] = engine.shapes[name]
     calls, made_by = [], {}
@@ -120,7 +120,7 @@ def settings(layer):
 
 
 def _kind(layer):
-    return next((kind for kind, classes in KINDS.items() if isinstance(layer, classes)), type(layer).__name__)
+    return next((kind for kind, classes in KINDS.items() if isinstance(layer, classes)), f"own {type(layer).__name__}")
 
 
 def _sources(tensors, made_by):

@@ -36,7 +36,7 @@ def conv2d(x, weight, stride, padding, groups):
     parts = min(_threads, x.shape[0]) if environment.FAST_KERNELS and paddle.in_dynamic_mode() else 1
     macs = math.prod(weight.shape) * (x.shape[2] // stride) * (x.shape[3] // stride)
     small = groups == 1 and macs < _SHARED_OUT
-    if small or parts == 1 or x.place.is_gpu_place():
+    if small or parts < 2 or x.place.is_gpu_place():
         return plain_conv2d(x, weight, stride, padding, groups)
     return _ConvolutionInParts.apply(x, weight, stride, padding, groups, parts)
 

@@ -8,7 +8,10 @@ import math
 
 from tandem.core import dropout
 from tandem.frameworks import environment
-from tandem.frameworks.paddle import kernels
+from tandem.frameworks.base import ALONE
+from tandem.frameworks.paddle import kernels, replicas
+
+import numpy as np
 
 with environment.quiet():
     import paddle
@@ -38,17 +41,35 @@ class Conv2D(nn.Conv2D):
         return y if self.bias is None else y + self.bias.reshape([1, -1, 1, 1])
 
 
-class BatchNorm2D(nn.BatchNorm2D):
+class _BatchNorm:
+    """What `BatchNorm2D` and `BatchNorm1D` share."""
+
+    replicas = ALONE
+
+    def forward(self, x):
+        """[N, channels, H, W] or [N, channels] to the same shape."""
+        if self.replicas.count == 1 or not self.training:
+            return super().forward(x)
+        momentum, epsilon = float(np.float32(BATCH_NORM_MOMENTUM)), float(np.float32(BATCH_NORM_EPSILON))
+        y, mean, variance = replicas.batch_norm(x, self.weight, self.bias, epsilon, self.replicas)
+        with paddle.no_grad():
+            for running, batch in ((self._mean, mean), (self._variance, variance)):
+                paddle.assign(momentum * running + (1 - momentum) * batch, running)
+        return y
+
+
+class BatchNorm2D(_BatchNorm, nn.BatchNorm2D):
     """Batch normalisation over N, H and W (Ioffe & Szegedy 2015, arXiv:1502.03167), with the biased running variance.
 
     running = 0.9 * running + 0.1 * batch. Parameters weight and bias, statistics _mean and _variance, each [channels].
+    In training the batch is that of all `replicas`.
     """
 
     def __init__(self, channels):
         super().__init__(channels, momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON)
 
 
-class BatchNorm1D(nn.BatchNorm1D):
+class BatchNorm1D(_BatchNorm, nn.BatchNorm1D):
     """`BatchNorm2D` for [N, channels]: normalisation over N."""
 
     def __init__(self, channels):
@@ -101,6 +122,7 @@ class Dropout(nn.Layer):
         super().__init__()
         self.rate = rate
         self.key = None
+        self.first = 0
 
     def forward(self, x):
         """[N, C, H, W] or [N, C] to the same shape."""
@@ -108,7 +130,7 @@ class Dropout(nn.Layer):
             return x
         if self.key is None:
             return F.dropout(x, self.rate, mode="upscale_in_train")
-        return x * dropout_mask(self.key, x.shape, self.rate).astype(x.dtype) / (1 - self.rate)
+        return x * dropout_mask(self.key, x.shape, self.rate, self.first).astype(x.dtype) / (1 - self.rate)
 
 
 def adopt(layer):
@@ -117,19 +139,20 @@ def adopt(layer):
     That is a dropout, for its masks, and average pooling to 1x1, for its gradient.
     """
     if type(layer) is nn.Dropout and layer.axis is None and layer.mode == "upscale_in_train":
-        layer.__class__, layer.rate, layer.key = Dropout, layer.p, None
+        layer.__class__, layer.rate, layer.key, layer.first = Dropout, layer.p, None, 0
     to_pixel = type(layer) is nn.AdaptiveAvgPool2D and layer._output_size in (1, (1, 1), [1, 1])
     if to_pixel and layer._data_format == "NCHW":
         layer.__class__ = AverageToPixel
 
 
-def dropout_mask(key, shape, rate):
+def dropout_mask(key, shape, rate, first=0):
     """`dropout.mask` as a tensor: NumPy makes it on a CPU, and the low 32 bits of int64 arithmetic on a GPU."""
     if paddle.get_device() == "cpu":
-        return paddle.to_tensor(dropout.mask(key, shape, rate))
+        return paddle.to_tensor(dropout.mask(key, shape, rate, first))
     low = paddle.to_tensor(0xFFFFFFFF)
     shifts = [paddle.to_tensor(shift) for shift in dropout.SHIFTS]
-    x = paddle.arange(math.prod(shape), dtype="int64") ^ paddle.to_tensor(int(key[0]))
+    before = first * math.prod(shape[1:])
+    x = paddle.arange(before, before + math.prod(shape), dtype="int64") ^ paddle.to_tensor(int(key[0]))
     x = x ^ (x >> shifts[0])
     x = (x * dropout.FACTORS[0]) & low
     x = x ^ (x >> shifts[1])
@@ -140,10 +163,13 @@ def dropout_mask(key, shape, rate):
 
 
 @contextlib.contextmanager
-def dropout_keys(layers, keys):
-    """In it, each Dropout of `layers` makes its mask from its row of `keys`, uint32 [len(layers), 2]."""
+def dropout_keys(layers, keys, first=0):
+    """In it, each Dropout of `layers` makes its mask from its row of `keys`, uint32 [len(layers), 2].
+
+    `first`: how many images of the batch come before those that the model gets.
+    """
     for layer, key in zip(layers, keys, strict=True):
-        layer.key = key
+        layer.key, layer.first = key, first
     try:
         yield
     finally:

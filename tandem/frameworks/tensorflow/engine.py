@@ -7,13 +7,15 @@ from tandem.config import networks
 from tandem.core import dropout, state, views
 from tandem.core.errors import UserError
 from tandem.core.initial_weights import initial_state
+from tandem.data.batches import share
 from tandem.frameworks import base, environment
-from tandem.frameworks.base import GROWTH_STEPS, INITIAL_SCALE
-from tandem.frameworks.environment import cpu_threads
+from tandem.frameworks.base import ALONE, GROWTH_STEPS, INITIAL_SCALE
+from tandem.frameworks.environment import cpu_threads, place_in_job
 from tandem.frameworks.tensorflow.inspection import watched
 from tandem.frameworks.tensorflow.kernels import set_threads
-from tandem.frameworks.tensorflow.layers import Dropout, adopt, dropout_keys
+from tandem.frameworks.tensorflow.layers import BatchNorm2D, Dropout, adopt, dropout_keys
 from tandem.frameworks.tensorflow.layouts import from_canonical, to_canonical
+from tandem.frameworks.tensorflow.replicas import Replicas
 
 import numpy as np
 import tensorflow as tf
@@ -76,11 +78,21 @@ def configure(config):
     return record
 
 
+def join(config):
+    """Join the job that the environment names, for `Engine`: the `Replicas`, or `ALONE` where it names none.
+
+    Raises:
+        UserError: as `configure`; or another process of the job cannot be reached.
+    """
+    return ALONE if place_in_job("tensorflow")[1] == 1 else Replicas(configure(config)["device"])
+
+
 class Engine(base.Engine):
     """A network in TensorFlow with its optimizer. For the contract see frameworks/base.py."""
 
-    def __init__(self, config, num_classes, mean, std):
+    def __init__(self, config, num_classes, mean, std, replicas=ALONE):
         self.record = configure(config)
+        self.replicas = replicas
         self.seed = config.seed
         self.label_smoothing = config.label_smoothing
         self.ema_decay = config.evaluation.ema_decay
@@ -102,6 +114,11 @@ class Engine(base.Engine):
         for _, layer in self._layers():
             adopt(layer)
         self.dropouts = {name: layer for name, layer in self._layers() if isinstance(layer, Dropout)}
+        for name, layer in self._layers():
+            if isinstance(layer, BatchNorm2D):
+                layer.replicas = replicas
+            elif replicas.count > 1 and isinstance(layer, tf.keras.layers.BatchNormalization):
+                raise UserError(f"network: {name} is Keras' own batch norm, of one worker's slice; use Tandem's")
         self.arrays = arrays_of(self.model)
         self.parameters = self.model.trainable_variables
         self.velocities = [tf.Variable(tf.zeros_like(parameter.value)) for parameter in self.parameters]
@@ -116,21 +133,25 @@ class Engine(base.Engine):
 
         images = tf.TensorSpec([None, 3, size, size], tf.uint8)
         labels = tf.TensorSpec([None], tf.int64)
-        # XLA is faster on a GPU and slower on a CPU.
-        compiled = {"jit_compile": self.record["device"] == "gpu"}
+        # XLA is faster on a GPU and slower on a CPU. Sums over several workers have not been tried in it.
+        compiled = {"jit_compile": self.record["device"] == "gpu" and replicas.count == 1}
+        if self.record["device"] == "gpu":
+            self.record["xla"] = compiled["jit_compile"]
+        place = tf.TensorSpec([2], tf.int64)
         keys = tf.TensorSpec([len(self.dropouts), 2], tf.uint32)
         learning_rate = tf.TensorSpec([], self.dtype)
         mix = labels, tf.TensorSpec([], self.dtype)  # permutation and weight
-        self._train_mixed = tf.function(self._train, [images, labels, keys, *mix, learning_rate], **compiled)
-        self._train = tf.function(self._train, [images, labels, keys, learning_rate], **compiled)
+        self._train_mixed = tf.function(self._train, [images, labels, place, keys, *mix, learning_rate], **compiled)
+        self._train = tf.function(self._train, [images, labels, place, keys, learning_rate], **compiled)
         self._evaluate = tf.function(self._evaluate, [images, labels], **compiled)
         self._flipped_sums = tf.function(self._flipped_sums, [images, labels], **compiled)
         self._predict = tf.function(partial(self._logits, training=False), [images], **compiled)
 
         self.optimizer = config.optimizer
         self._read_names()
-        buffers = [name for name, (variable, layer) in self.arrays.items() if layer.trainable > variable.trainable]
-        drawn = [name for name in self.arrays if name not in buffers or state.is_statistic(name)]
+        fixed = {name for name, (variable, layer) in self.arrays.items() if layer.trainable > variable.trainable}
+        self.constants = {name for name in fixed if not state.is_statistic(name)}
+        drawn = [name for name in self.arrays if name not in self.constants]
         weights = initial_state({name: self.shapes[name] for name in drawn}, config.seed)
         ema = {f"ema/{name}": weights[name] for name in weights if name in self.ema}
         self.load_state({**self.state(), **weights, **ema}, "initial weights")
@@ -142,6 +163,7 @@ class Engine(base.Engine):
 
     def evaluate(self, batch, flip=False):
         """The sums of `batch` in evaluation mode."""
+        batch, _ = share(batch, self.replicas.rank, self.replicas.count)
         return (self._flipped_sums if flip else self._evaluate)(batch.images, batch.labels)
 
     def predict(self, images):
@@ -192,7 +214,7 @@ class Engine(base.Engine):
         """
         ways = _ways(outputs, last)
         given = {name: partial(_given, array, ways[name]) for name, array in outputs.items()}
-        images, labels, keys, *mix = self._on_device(batch, step)
+        images, labels, _, keys, *mix = self._on_device(batch, step)
         with self._recorded(given) as record, tf.GradientTape() as tape, dropout_keys(self.dropouts.values(), keys):
             self.tape = tape
             if mix:
@@ -266,6 +288,7 @@ class Engine(base.Engine):
 
     def trace_evaluation(self, batch, inputs=False):
         """Return all that evaluation computes."""
+        batch, _ = share(batch, self.replicas.rank, self.replicas.count)
         with self._recorded() as record:
             logits, losses, _ = self._losses(batch.images, batch.labels, training=False)
         traced = {"logits": logits.numpy(), "loss": losses.numpy().mean()}
@@ -308,7 +331,10 @@ class Engine(base.Engine):
     def _on_device(self, batch, step):
         """The arguments of `_backward`, as tensors."""
         keys = dropout.keys(self.seed, step, self.dropouts)
-        tensors = tf.constant(batch.images), tf.constant(batch.labels), tf.constant(keys)
+        size = len(batch.labels)
+        batch, first = share(batch, self.replicas.rank, self.replicas.count)
+        place = tf.constant([first, size], tf.int64)
+        tensors = tf.constant(batch.images), tf.constant(batch.labels), place, tf.constant(keys)
         if batch.weight is None:
             return tensors
         return *tensors, tf.constant(batch.permutation), tf.constant(batch.weight, self.dtype)
@@ -319,22 +345,26 @@ class Engine(base.Engine):
         self._update(gradients, learning_rate)
         return metrics
 
-    def _backward(self, images, labels, keys, *mix, outputs=None):
+    def _backward(self, images, labels, place, keys, *mix, outputs=None):
         """`_losses` in training mode, and the gradients of their mean (in float16, scaled).
 
-        By the parameters; and by what the dict `outputs` then holds, as a dict of the same names.
+        By the parameters; and by what the dict `outputs` then holds, as a dict of the same names. `place`: how many
+        images of the batch come before these, and how many it has in all.
         """
-        with tf.GradientTape() as tape, dropout_keys(self.dropouts.values(), keys):
+        first, size = place[0], place[1]
+        with tf.GradientTape() as tape, dropout_keys(self.dropouts.values(), keys, first):
             self.tape = tape if outputs is not None else None
             if mix:
                 logits, losses, metrics = self._mixed_losses(images, labels, *mix)
             else:
                 logits, losses, metrics = self._losses(images, labels, training=True)
-            loss = tf.reduce_sum(losses) / tf.cast(tf.size(labels), self.dtype)
+            loss = tf.reduce_sum(losses) / tf.cast(size, self.dtype)
             if self.loss_scale is not None:
                 loss *= self.loss_scale
         self.tape = None
         gradients, of_outputs = tape.gradient(loss, [self.parameters, outputs or {}])
+        totals = iter(self.replicas.sum([gradient for gradient in gradients if gradient is not None]))
+        gradients = [None if gradient is None else next(totals) for gradient in gradients]
         return logits, losses, metrics, gradients, of_outputs
 
     def _update(self, gradients, learning_rate):
@@ -386,11 +416,11 @@ class Engine(base.Engine):
 
     def _mixed_losses(self, images, labels, permutation, weight):
         """`_losses` of mixup: see tandem/data/augment.py."""
-        images = tf.cast(images, self.dtype)
-        logits = self._logits(weight * images + (1 - weight) * tf.gather(images, permutation), training=True)
-        losses = [self._cross_entropy(logits, mixed) for mixed in (labels, tf.gather(labels, permutation))]
+        images, own = tf.cast(images, self.dtype), tf.size(permutation)
+        logits = self._logits(weight * images[:own] + (1 - weight) * tf.gather(images, permutation), training=True)
+        losses = [self._cross_entropy(logits, mixed) for mixed in (labels[:own], tf.gather(labels, permutation))]
         losses = weight * losses[0] + (1 - weight) * losses[1]
-        return logits, losses, self._sums(logits, losses, labels)
+        return logits, losses, self._sums(logits, losses, labels[:own])
 
     def _flipped_sums(self, images, labels):
         """See `evaluate`."""
@@ -417,7 +447,7 @@ class Engine(base.Engine):
         beaten = (right > logits) | ((right == logits) & (index <= classes))
         rank = tf.reduce_sum(tf.cast(~beaten, tf.int64), axis=1)
         sums = [tf.reduce_sum(tf.cast(values, tf.float64)) for values in (losses, rank < 1, rank < 5)]
-        return tf.stack(sums)
+        return self.replicas.sum([tf.stack(sums)])[0]
 
     @contextlib.contextmanager
     def _recorded(self, given=None):

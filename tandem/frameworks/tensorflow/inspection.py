@@ -67,21 +67,21 @@ SETTINGS = {
 def layer_calls(engine, image_size):
     """Each call of a layer that computes by itself, in the order of execution.
 
-    A layer computes by itself if it holds parameters or buffers, or has no layers inside.
+    A layer computes by itself if it holds parameters or statistics, or has no layers inside.
 
     Args:
         engine: of this framework.
         image_size: height and width in pixels.
 
     Returns:
-        A list of dicts: `name`, the layer's; `kind`, a key of `KINDS` or the class's name; `type`, the class's name;
+        A list of dicts: `name`, the layer's; `kind`, a key of `KINDS`, or else "own " and the `type`, the class's name;
         `settings`, by name; `arrays`, the shapes of what it holds by the last part of their names; `shape`, of the
         output for one image; `sources`, the indices of the calls whose outputs reach its input without another call
         between, -1 for the images.
     """
     arrays = {}
     for name in engine.shapes:
-        if "/" not in name:
+        if "/" not in name and name not in engine.constants:
             layer, _, last = name.rpartition(".")
             arrays.setdefault(layer, {})[last] = engine.shapes[name]
     calls, made_by = [], {}
@@ -163,12 +163,12 @@ def _inside(layer):
 def _kind(layer):
     if isinstance(layer, layers.Activation):
         name = getattr(layer.activation, "__name__", "")
-        return ACTIVATIONS.get(name, name)
+        return ACTIVATIONS.get(name, f"own {name}")
     if isinstance(layer, layers.ReLU) and layer.max_value == 6:
         return "ReLU6"
     if isinstance(layer, layers.GroupNormalization) and layer.groups == -1:
         return "instance norm"
-    return next((kind for kind, classes in KINDS.items() if isinstance(layer, classes)), type(layer).__name__)
+    return next((kind for kind, classes in KINDS.items() if isinstance(layer, classes)), f"own {type(layer).__name__}")
 
 
 def _same(size, settings):

@@ -7,7 +7,8 @@ import contextlib
 
 from tandem.core import dropout
 from tandem.frameworks import environment
-from tandem.frameworks.tensorflow import kernels
+from tandem.frameworks.base import ALONE
+from tandem.frameworks.tensorflow import kernels, replicas
 
 import numpy as np
 
@@ -61,8 +62,10 @@ class BatchNorm2D(tf.keras.layers.Layer):
     """Batch normalisation over N, H and W (Ioffe & Szegedy 2015, arXiv:1502.03167), with the biased running variance.
 
     moving = 0.9 * moving + 0.1 * batch. Parameters gamma and beta, statistics moving_mean and moving_variance, each
-    [channels].
+    [channels]. In training the batch is that of all `replicas`.
     """
+
+    replicas = ALONE
 
     def __init__(self, channels, **kwargs):
         super().__init__(**kwargs)
@@ -84,7 +87,10 @@ class BatchNorm2D(tf.keras.layers.Layer):
         """[N, H, W, channels] to the same shape."""
         gamma, beta = tf.convert_to_tensor(self.gamma), tf.convert_to_tensor(self.beta)
         mean, variance = tf.convert_to_tensor(self.moving_mean), tf.convert_to_tensor(self.moving_variance)
-        y, mean, variance = kernels.batch_norm(x, gamma, beta, mean, variance, BATCH_NORM_EPSILON, training)
+        if self.replicas.count == 1 or not training:
+            y, mean, variance = kernels.batch_norm(x, gamma, beta, mean, variance, BATCH_NORM_EPSILON, training)
+        else:
+            y, mean, variance = replicas.batch_norm(x, gamma, beta, BATCH_NORM_EPSILON, self.replicas)
         if training:
             for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
                 moving.assign(BATCH_NORM_MOMENTUM * moving + (1 - BATCH_NORM_MOMENTUM) * batch)
@@ -172,6 +178,7 @@ class Dropout(tf.keras.layers.Layer):
         super().__init__(**kwargs)
         self.rate = rate
         self.key = None
+        self.first = 0
 
     def call(self, x, training=False):
         """[N, H, W, C] or [N, C] to the same shape."""
@@ -179,7 +186,7 @@ class Dropout(tf.keras.layers.Layer):
             return x
         if self.key is None:
             return tf.nn.dropout(x, self.rate)
-        return x * tf.cast(dropout_mask(self.key, tf.shape(x), self.rate), x.dtype) / (1 - self.rate)
+        return x * tf.cast(dropout_mask(self.key, tf.shape(x), self.rate, self.first), x.dtype) / (1 - self.rate)
 
     def get_config(self):
         """The arguments that make this layer again."""
@@ -192,12 +199,13 @@ def adopt(layer):
     That is a dropout, for its masks.
     """
     if type(layer) is tf.keras.layers.Dropout and layer.noise_shape is None:
-        layer.__class__, layer.key = Dropout, None
+        layer.__class__, layer.key, layer.first = Dropout, None, 0
 
 
-def dropout_mask(key, shape, rate):
+def dropout_mask(key, shape, rate, first=0):
     """`tandem.core.dropout.mask` as a tensor, its elements numbered channel first and laid out channel last."""
-    x = tf.range(tf.cast(tf.reduce_prod(shape), tf.int64))
+    before = tf.cast(first, tf.int64) * tf.cast(tf.reduce_prod(shape[1:]), tf.int64)
+    x = tf.range(before, before + tf.cast(tf.reduce_prod(shape), tf.int64))
     if shape.shape[0] == 4:
         x = tf.transpose(tf.reshape(x, tf.gather(shape, [0, 3, 1, 2])), [0, 2, 3, 1])
     x = tf.cast(x, tf.uint32)
@@ -212,10 +220,13 @@ def dropout_mask(key, shape, rate):
 
 
 @contextlib.contextmanager
-def dropout_keys(layers, keys):
-    """In it, each Dropout of `layers` makes its mask from its row of `keys`, uint32 [len(layers), 2]."""
+def dropout_keys(layers, keys, first=0):
+    """In it, each Dropout of `layers` makes its mask from its row of `keys`, uint32 [len(layers), 2].
+
+    `first`: how many images of the batch come before those that the model gets.
+    """
     for index, layer in enumerate(layers):
-        layer.key = keys[index]
+        layer.key, layer.first = keys[index], first
     try:
         yield
     finally:
