@@ -46,7 +46,7 @@ def convert(
 
     With --network mynet.py also between the .pdparams and the .keras or .weights.h5 of a pair of your own, whatever the
     names and layouts of its layers: they are paired as by `tandem certify`, and what follows a flatten is reordered.
-    Both networks then see the same images. If their logits differ by more than 1e-5 of the largest (1e-9 in float64),
+    Both networks then see the same images. If their logits differ by more than 1e-5 of the largest, and in float64 too,
     the layers that differ are named, nothing is written, and the exit code is 1.
     """
     from tandem.core.errors import UserError

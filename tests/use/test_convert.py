@@ -359,16 +359,16 @@ def test_a_keras_file_holds_no_more_than_it_is(tmp_path, monkeypatch):
         weights["group/w"] = np.ones(4, np.float64)
 
     path = tmp_path / "x.keras"
-    assert convert._precision_of_keras(keras_file(path, right)) == "float64"
+    assert convert.keras_precision(convert.keras_arrays(keras_file(path, right))) == "float64"
     for write in (external, virtual, linked, soft, huge):
         with pytest.raises(UserError, match="its weights are not in it, or are too large"):
-            convert._precision_of_keras(keras_file(path, write))
+            convert.keras_arrays(keras_file(path, write))
     monkeypatch.setattr(convert, "UNPACKED", (1 << 14, 20))
     with pytest.raises(UserError, match="unpacked, it is far larger than it is"):
-        convert._precision_of_keras(keras_file(path, right, [("zeros", bytes(1 << 20))]))
+        convert.keras_arrays(keras_file(path, right, [("zeros", bytes(1 << 20))]))
     monkeypatch.setattr(convert, "MEMBERS", 3)
     with pytest.raises(UserError, match="unpacked, it is far larger than it is"):
-        convert._precision_of_keras(keras_file(path, right, [(str(number), b"") for number in range(3)]))
+        convert.keras_arrays(keras_file(path, right, [(str(number), b"") for number in range(3)]))
 
 
 def test_a_process_that_dies_is_one_line(monkeypatch):

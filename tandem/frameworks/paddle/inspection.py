@@ -1,7 +1,10 @@
 """What the layers of a built Paddle network are, and which feeds which. Twin of tensorflow/inspection.py."""
 
-import paddle
-from paddle import nn
+from tandem.frameworks import environment
+
+with environment.quiet():
+    import paddle
+    from paddle import nn
 
 KINDS = {
     "convolution": (nn.Conv1D, nn.Conv2D, nn.Conv3D),

@@ -147,7 +147,7 @@ class Engine(base.Engine):
         self._flipped_sums = tf.function(self._flipped_sums, [images, labels], **compiled)
         self._predict = tf.function(partial(self._logits, training=False), [images], **compiled)
 
-        self.optimizer = config.optimizer
+        self.groups = partial(state.grouped, config.optimizer)
         self._read_names()
         fixed = {name for name, (variable, layer) in self.arrays.items() if layer.trainable > variable.trainable}
         self.constants = {name for name in fixed if not state.is_statistic(name)}
@@ -498,7 +498,7 @@ class Engine(base.Engine):
         """Set all that follows from the names in `arrays`."""
         self.names = {id(variable): name for name, (variable, _) in self.arrays.items()}
         self.shapes = {name: self._shape(name, variable) for name, variable in self._variables().items()}
-        self.grouped = state.grouped(self.optimizer, self.shapes)
+        self.grouped = self.groups(self.shapes)
 
     def _shape(self, name, variable):
         """The canonical shape of an array of the state."""

@@ -3,7 +3,10 @@
 import contextlib
 from functools import partial
 
-import tensorflow as tf
+from tandem.frameworks import environment
+
+with environment.quiet():
+    import tensorflow as tf
 
 layers = tf.keras.layers
 
