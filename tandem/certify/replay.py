@@ -19,7 +19,10 @@ SAME = 1e-10
 """The largest error that rounding to float64 explains."""
 
 CONSTANT = 2e-6
-"""The largest error that a constant rounded to float32 explains, of a layer by itself: a few times 2**-23."""
+"""The largest error of a layer by itself that a constant of its kind explains, rounded to float32: see below."""
+
+UNKNOWN = 5e-7
+"""The same for what has no kind: what lies between layers, and classes of the user's. A few times 2**-23."""
 
 PADDING = ("padding", "exclusive")
 """Settings that a layer of zeros before a convolution or an average pool stands for."""
@@ -211,14 +214,14 @@ def _enter(entry, quantity, error, words):
 
 
 def _explain(entry, ours, theirs):
-    """Enter the settings that differ, and what else is known of these two layers."""
+    """Enter the settings that differ, and what else is known of these two layers. Returns their kinds."""
     for name, value in ours["settings"].items():
         values = value, theirs["settings"].get(name, value)
         if not _equal(name, *values):
             entry.settings[name] = values
     kinds = ours["kind"], theirs["kind"]
     # Nothing is known of a class of the user's, or of a Lambda.
-    known = not any(kind.startswith("own ") for kind in kinds)
+    known = not any(kind.startswith(("own ", "Tandem's ")) for kind in kinds)
     if known and kinds[0] != kinds[1] and set(kinds) != {"convolution", "dense"}:
         entry.settings["kind"] = kinds
     frozen = all(call["settings"].get("trainable") is False for call in (ours, theirs))

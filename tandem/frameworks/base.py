@@ -170,6 +170,22 @@ class Engine(Protocol):
         """
 
 
+class SecondEngine(Engine, Protocol):
+    """What TensorFlow's engine has besides, as the second of the two in a certificate: it is fed what Paddle's had."""
+
+    def replay(self, batch: Batch, step: int, outputs: dict, gradients: dict, last: dict) -> dict[str, np.ndarray]:
+        """Take a training step in which each layer passes on Paddle's output, and back Paddle's gradient."""
+
+    def replay_evaluation(self, batch: Batch, outputs: dict, last: dict) -> dict[str, np.ndarray]:
+        """Evaluate in this way."""
+
+    def apply(self, name: str, array: np.ndarray, training: bool) -> list[np.ndarray]:
+        """The outputs of one layer for an input of Paddle's."""
+
+    def rename(self, layers: dict, arrays: dict) -> None:
+        """Give layers and arrays Paddle's names."""
+
+
 def not_joined(rank, error):
     """The `UserError` for a worker that cannot join its job: with the first line of the framework's `error` that says
     something."""

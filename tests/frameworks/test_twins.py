@@ -257,7 +257,10 @@ def public(path):
 
 
 def test_engines_have_the_same_interface():
-    assert public("tandem/frameworks/paddle/engine.py") == public("tandem/frameworks/tensorflow/engine.py")
+    second = {f"Engine.{name}" for name, _ in signatures("tandem/frameworks/base.py", "SecondEngine")}
+    second.add("arrays_of")  # Paddle's model names its arrays itself
+    tensorflow = public("tandem/frameworks/tensorflow/engine.py")
+    assert public("tandem/frameworks/paddle/engine.py") == [part for part in tensorflow if part[0] not in second]
 
 
 def signatures(path, name):
@@ -281,7 +284,8 @@ def signatures(path, name):
 def test_engines_have_the_methods_of_the_protocol(framework):
     """With its parameters and defaults, and in its order."""
     protocol = signatures("tandem/frameworks/base.py", "Engine")
-    assert signatures(f"tandem/frameworks/{framework}/engine.py", "Engine") == protocol
+    second = signatures("tandem/frameworks/base.py", "SecondEngine") if framework == FRAMEWORKS[1] else []
+    assert signatures(f"tandem/frameworks/{framework}/engine.py", "Engine") == protocol + second
     assert {"__init__", "train_step", "trace", "load_state"} < dict(protocol).keys()
     assert ("evaluate", "self, batch, flip=False") in protocol
 
@@ -295,7 +299,8 @@ def test_layers_have_the_same_names_and_arguments():
             [
                 (name, [{"kernel": "weight"}.get(argument, argument) for argument in arguments or []])
                 for name, arguments in parts
-                if name.split(".")[-1] not in keras_only
+                # Keras needs no other average pooling: its gradient is right.
+                if name.split(".")[-1] not in keras_only and name != "AverageToPixel"
             ]
         )
     assert sides[0] == sides[1]

@@ -198,6 +198,44 @@ class Engine(base.Engine):
         traced |= {**of_outputs, **gradients, **of_inputs}
         return {"images": _channel_first(record.images[0].numpy()), **_by_name("output", outputs), **traced}
 
+    def trace_evaluation(self, batch, inputs=False):
+        """Return all that evaluation computes."""
+        batch, _ = share(batch, self.replicas.rank, self.replicas.count)
+        with self._recorded() as record:
+            logits, losses, _ = self._losses(batch.images, batch.labels, training=False)
+        traced = {"logits": logits.numpy(), "loss": losses.numpy().mean()}
+        traced |= _by_name("input", record.inputs) if inputs else {}
+        return {"images": _channel_first(record.images[0].numpy()), **_by_name("output", record.outputs), **traced}
+
+    def layer_types(self):
+        """The name of each layer's class, by the layer's name."""
+        return {name: type(layer).__name__ for name, layer in self._layers()}
+
+    def peak_memory(self):
+        """The peak memory so far, in bytes."""
+        if self.record["device"] == "gpu":
+            return tf.config.experimental.get_memory_info("GPU:0")["peak"]
+        return environment.peak_memory()
+
+    def state(self):
+        """All weights, statistics, velocities and EMA by canonical name."""
+        arrays = {name: self._to_canonical(name, variable) for name, variable in self._variables().items()}
+        if self.loss_scale is not None:
+            arrays["loss_scale/scale"] = self.loss_scale.numpy()
+            arrays["loss_scale/good_steps"] = self.good_steps.numpy()
+        return arrays
+
+    def load_state(self, arrays, origin):
+        """Set everything that `state` returns."""
+        scale = {"loss_scale/scale": (), "loss_scale/good_steps": ()} if self.loss_scale is not None else {}
+        state.check(arrays, {**self.shapes, **scale}, origin)
+        for name, variable in self._variables().items():
+            layer = self.arrays[name.rpartition("/")[2]][1]
+            variable.assign(from_canonical(arrays[name], layer, tuple(variable.shape)))
+        if self.loss_scale is not None:
+            self.loss_scale.assign(arrays["loss_scale/scale"])
+            self.good_steps.assign(arrays["loss_scale/good_steps"])
+
     def replay(self, batch, step, outputs, gradients, last):
         """Take a training step's forward pass, in which each layer passes on a given output in place of its own.
 
@@ -285,44 +323,6 @@ class Engine(base.Engine):
         self.arrays = {names[name]: held for name, held in self.arrays.items()}
         self.paddle_shapes = dict(arrays.values())
         self._read_names()
-
-    def trace_evaluation(self, batch, inputs=False):
-        """Return all that evaluation computes."""
-        batch, _ = share(batch, self.replicas.rank, self.replicas.count)
-        with self._recorded() as record:
-            logits, losses, _ = self._losses(batch.images, batch.labels, training=False)
-        traced = {"logits": logits.numpy(), "loss": losses.numpy().mean()}
-        traced |= _by_name("input", record.inputs) if inputs else {}
-        return {"images": _channel_first(record.images[0].numpy()), **_by_name("output", record.outputs), **traced}
-
-    def layer_types(self):
-        """The name of each layer's class, by the layer's name."""
-        return {name: type(layer).__name__ for name, layer in self._layers()}
-
-    def peak_memory(self):
-        """The peak memory so far, in bytes."""
-        if self.record["device"] == "gpu":
-            return tf.config.experimental.get_memory_info("GPU:0")["peak"]
-        return environment.peak_memory()
-
-    def state(self):
-        """All weights, statistics, velocities and EMA by canonical name."""
-        arrays = {name: self._to_canonical(name, variable) for name, variable in self._variables().items()}
-        if self.loss_scale is not None:
-            arrays["loss_scale/scale"] = self.loss_scale.numpy()
-            arrays["loss_scale/good_steps"] = self.good_steps.numpy()
-        return arrays
-
-    def load_state(self, arrays, origin):
-        """Set everything that `state` returns."""
-        scale = {"loss_scale/scale": (), "loss_scale/good_steps": ()} if self.loss_scale is not None else {}
-        state.check(arrays, {**self.shapes, **scale}, origin)
-        for name, variable in self._variables().items():
-            layer = self.arrays[name.rpartition("/")[2]][1]
-            variable.assign(from_canonical(arrays[name], layer, tuple(variable.shape)))
-        if self.loss_scale is not None:
-            self.loss_scale.assign(arrays["loss_scale/scale"])
-            self.good_steps.assign(arrays["loss_scale/good_steps"])
 
     def _first_output(self, size):
         """What the model returns for two black images of `size` pixels, in evaluation mode."""

@@ -77,7 +77,8 @@ def layer_calls(engine, image_size):
         image_size: height and width in pixels.
 
     Returns:
-        A list of dicts: `name`, the layer's; `kind`, a key of `KINDS`, or else "own " and the `type`, the class's name;
+        A list of dicts: `name`, the layer's; `kind`, a key of `KINDS`, or else "own " or "Tandem's " and the `type`;
+        `type`, the class's name;
         `settings`, by name; `arrays`, the shapes of what it holds by the last part of their names; `shape`, of the
         output for one image; `sources`, the indices of the calls whose outputs reach its input without another call
         between, -1 for the images.
@@ -171,7 +172,9 @@ def _kind(layer):
         return "ReLU6"
     if isinstance(layer, layers.GroupNormalization) and layer.groups == -1:
         return "instance norm"
-    return next((kind for kind, classes in KINDS.items() if isinstance(layer, classes)), f"own {type(layer).__name__}")
+    whose = "Tandem's" if type(layer).__module__.startswith("tandem.") else "own"
+    name = f"{whose} {type(layer).__name__}"
+    return next((kind for kind, classes in KINDS.items() if isinstance(layer, classes)), name)
 
 
 def _same(size, settings):
