@@ -16,7 +16,7 @@ from tandem.config import yaml_text
 from tandem.core.errors import UserError
 from tandem.frameworks.base import FRAMEWORKS, TITLES
 
-ROUNDS = 4
+ROUNDS = 12
 """How many layers away a difference between two neighbourhoods may lie, at first: then less far."""
 
 ALIKE = {
@@ -126,7 +126,7 @@ def pair(calls, given=None):
             if name not in sides[framework]:
                 raise UserError(f"names: {name} is not a layer of the {TITLES[framework]} network; see --show-pairing")
         found[ours] = theirs, "map"
-    for label in ("label", "kind", "size"):
+    for label in ("label", "kind", "weighted"):
         taken = {theirs for theirs, _ in found.values()}
         for name in [name for name in first if name in second and name not in found and name not in taken]:
             if getattr(first[name], label) == getattr(second[name], label):
@@ -160,9 +160,7 @@ class Layer:
     settings: dict
     label: tuple  # the same for what may be the same layer
     kind: str | tuple  # the same for what a wrong port may take for each other
-    size: (
-        tuple  # the same for what may be the same where the names are: whether it has arrays, its output's size, calls
-    )
+    weighted: bool  # the same for what may be the same where the names are: whether it has arrays
     number: int
     calls: list = dataclasses.field(default_factory=list)
 
@@ -192,8 +190,8 @@ def _layers(calls):
             else:
                 label, coarse = ("own", math.prod(main)), "own"
             number = len(layers)
-            size = main is None, math.prod(call["shape"]), times[call["name"]] if main is None else 1
-            made = Layer(call["name"], call["type"], call["arrays"], call["settings"], label, coarse, size, number)
+            weighted = main is not None
+            made = Layer(call["name"], call["type"], call["arrays"], call["settings"], label, coarse, weighted, number)
             layers[call["name"]] = made
         this = Call(call["name"], [made_by[source] if source >= 0 else images for source in call["sources"]])
         for source in this.sources:

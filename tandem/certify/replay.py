@@ -187,13 +187,14 @@ def judged(found, calls, pairing):
             likely = [x for x in readers if x in first and error <= CONSTANT and first[x]["kind"] in KEPT_IN_FLOAT32]
             _enter(of(" or ".join(likely[:1] or readers)), f"the gradient that it passes back to {name}", error, words)
     for entry in apart.values():
+        kinds = ("own", "own")
         if entry.theirs[0]:
-            _explain(entry, first[entry.layer], second[entry.theirs[0]])
+            kinds = _explain(entry, first[entry.layer], second[entry.theirs[0]])
         if entry.error <= CONSTANT:  # then another layer pads
             entry.settings = {name: values for name, values in entry.settings.items() if name not in PADDING}
-            if entry.theirs[0] and not entry.settings and not entry.why:
-                entry.why = KEPT_IN_FLOAT32.get(first[entry.layer]["kind"], "")
-        entry.constant = entry.error <= CONSTANT and not entry.settings
+        entry.constant = entry.error <= _explained(entry, kinds) and not entry.settings
+        if entry.constant and not entry.why:
+            entry.why = KEPT_IN_FLOAT32.get(kinds[0], "")
     for framework, layers in pairing.alone.items():
         for name, shapes in layers.items():
             entry = apart.setdefault(name, Apart(name, shapes, ("", ""), math.inf))
@@ -227,6 +228,17 @@ def _explain(entry, ours, theirs):
     frozen = all(call["settings"].get("trainable") is False for call in (ours, theirs))
     if ours["kind"] == "batch norm" and frozen:
         entry.why = "frozen batch norm uses its statistics in Keras, and the batch's in Paddle"
+    return kinds
+
+
+def _explained(entry, kinds):
+    """The largest error that float32 constants explain, of two layers of these `kinds`."""
+    if any(kind.startswith("Tandem's ") for kind in kinds):
+        return SAME
+    if kinds[0] in KEPT_IN_FLOAT32:
+        return CONSTANT
+    between = entry.why.startswith("what lies") or all(name.startswith("the gradient that") for name in entry.what)
+    return UNKNOWN if between or any(kind.startswith("own") for kind in kinds) else SAME
 
 
 def _equal(name, ours, theirs):

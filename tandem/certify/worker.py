@@ -88,7 +88,10 @@ class Worker:
     def layers(self):
         """What `layer_calls` of the framework's inspection.py says of the network."""
         inspection = importlib.import_module(f"tandem.frameworks.{self.framework}.inspection")
-        return inspection.layer_calls(self.engine, self.checked.data.image_size)
+        state = self.engine.state()  # which a network that does not heed evaluation mode changes
+        calls = inspection.layer_calls(self.engine, self.checked.data.image_size)
+        self.engine.load_state(state, "state")
+        return calls
 
     def pair(self, names, paired):
         """Take on the other framework's names.
@@ -136,11 +139,15 @@ class Worker:
     def record(self, learning_rate, step):
         """In the first framework: take the same step once more.
 
-        Write as `record` what it computed, with the layers' inputs, and the state after it.
+        Write as `record` what it computed, with the layers' inputs, and the state after it. Or, where `step` is None,
+        what evaluation computes.
         """
         if self.framework != FRAMEWORKS[0]:
             return
         self.engine.load_state(self.begun, "state")
+        if step is None:
+            self._write("record", self.engine.trace_evaluation(self._batch(), inputs=True))
+            return
         trace = self.engine.trace(self._batch(), learning_rate, step, inputs=True)
         self._write("record", {**trace, **{f"state/{name}": x for name, x in self.engine.state().items()}})
 

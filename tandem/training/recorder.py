@@ -146,6 +146,9 @@ class Recorder:
 class NoRecorder:
     """In place of a `Recorder`, where another process of the job records."""
 
+    def check_folder(self):
+        """That process does."""
+
     def add(self, record):
         """Drop the record."""
 

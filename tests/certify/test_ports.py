@@ -22,7 +22,20 @@ def workers():
         yield workers
 
 
-def certified(workers, kind, how, **arguments):
+@pytest.fixture(scope="module")
+def certified(workers):
+    """A function from a kind of ports.py, how it is written, and a map of names, to its certificate; each made once."""
+    known = {}
+
+    def certified(kind, how, names=()):
+        if (kind, how, names) not in known:
+            known[kind, how, names] = made(workers, kind, how, dict(names) or None)
+        return known[kind, how, names]
+
+    return certified
+
+
+def made(workers, kind, how, names):
     network = {"name": "own", "file": FILE, "options": {"kind": kind, "how": how}}
     values = {
         "network": network,
@@ -31,7 +44,7 @@ def certified(workers, kind, how, **arguments):
         "precision": "float64",
         "batch_size": 5,
     }
-    return certify(kind, check_config(values, kind), workers, steps=1, **arguments)
+    return certify(kind, check_config(values, kind), workers, steps=1, names=names)
 
 
 @pytest.mark.parametrize(
@@ -49,8 +62,8 @@ def certified(workers, kind, how, **arguments):
         ("typical", "right", CONSTANTS),
     ],
 )
-def test_a_right_port_passes(workers, kind, how, verdict):
-    found = certified(workers, kind, how)
+def test_a_right_port_passes(certified, kind, how, verdict):
+    found = certified(kind, how)
     assert found.verdict == verdict, (found.first, [str(entry) for entry in found.apart])
     assert found.passed
     assert all(entry.why for entry in found.apart)  # each with the constant behind it
@@ -59,8 +72,8 @@ def test_a_right_port_passes(workers, kind, how, verdict):
 @pytest.mark.parametrize(
     ("how", "words"), [("hard_sigmoid", "slope"), ("leaky", "slope"), ("selu", "scale and alpha"), ("relu6", "")]
 )
-def test_a_constant_kept_as_float32_is_named(workers, how, words):
-    found = certified(workers, "activation", how)
+def test_a_constant_kept_as_float32_is_named(certified, how, words):
+    found = certified("activation", how)
     assert found.verdict == (CONSTANTS if words else IDENTICAL)
     assert [(entry.layer, words in entry.why) for entry in found.apart] == ([("act", True)] if words else [])
 
@@ -88,8 +101,8 @@ def test_a_constant_kept_as_float32_is_named(workers, how, words):
         ),
     ],
 )
-def test_every_mistake_of_a_wrong_port_is_named_in_one_run(workers, kind, how, wrong):
-    found = certified(workers, kind, how)
+def test_every_mistake_of_a_wrong_port_is_named_in_one_run(certified, kind, how, wrong):
+    found = certified(kind, how)
     assert found.verdict == "different"
     different = {entry.layer: str(entry) for entry in found.apart if not entry.constant}
     assert different.keys() == wrong.keys()
@@ -97,22 +110,21 @@ def test_every_mistake_of_a_wrong_port_is_named_in_one_run(workers, kind, how, w
         assert words in different[layer]
 
 
-def test_what_only_one_side_has_and_changes_nothing_is_a_note(workers):
+def test_what_only_one_side_has_and_changes_nothing_is_a_note(certified):
     assert any(
-        "only TensorFlow has: " in note and "perm (Permute)" in note
-        for note in certified(workers, "typical", "right").notes
+        "only TensorFlow has: " in note and "perm (Permute)" in note for note in certified("typical", "right").notes
     )
-    notes = certified(workers, "auxiliary", "right").notes
+    notes = certified("auxiliary", "right").notes
     assert "Parameters that the loss does not depend on, in both: aux.weight, aux.bias" in notes
 
 
-def test_a_map_decides_which_layers_are_the_same(workers):
+def test_a_map_decides_which_layers_are_the_same(certified):
     crossed = {"aux": "fc", "fc": "aux"}
-    found = certified(workers, "auxiliary", "right", names=crossed)
+    found = certified("auxiliary", "right", names=tuple(crossed.items()))
     assert found.verdict == "different"
     assert crossed.items() <= found.pairing.layers.items()
     with pytest.raises(UserError, match="names: nothing is not a layer of the Paddle network"):
-        certified(workers, "auxiliary", "right", names={"nothing": "fc"})
+        certified("auxiliary", "right", names=(("nothing", "fc"),))
 
 
 def call(name, kind="convolution", shape=(8, 3, 3, 3), sources=(-1,)):

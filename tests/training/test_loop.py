@@ -18,7 +18,7 @@ from tandem.config.load import check_config, load_config
 from tandem.core import patience
 from tandem.core.errors import UserError
 from tandem.core.initial_weights import dirac, whitened
-from tandem.core.processes import STOPPING
+from tandem.core.signals import STOPPING
 from tandem.data.images import Dataset
 from tandem.frameworks.base import ALONE, Alone
 from tandem.training import checkpoint, recorder

@@ -183,7 +183,7 @@ def assert_refused(process, *expected):
         (
             "paddle",
             ["-o", "optimizer.learning_rate=-1"],
-            "optimizer.learning_rate: should be greater than 0",
+            "-o optimizer.learning_rate=-1: should be greater than 0",
         ),
         ("tensorflow", ["--run-dir", "/proc/run"], "/proc/run: cannot be written"),
     ],
