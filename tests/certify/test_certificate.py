@@ -162,6 +162,7 @@ def own_network(folder, name, bias_attr="None", before="pass"):
     return path
 
 
+@pytest.mark.slow
 def test_your_own_network_with_a_mistake_fails_at_its_layer(tmp_path):
     folder = tmp_path / "a folder with spaces"
     folder.mkdir()

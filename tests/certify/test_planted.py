@@ -157,7 +157,13 @@ IN_FLOAT32 = {
 """Mistakes that only engines in float32 make, and a phase of their training path in which they show."""
 
 
-@pytest.mark.parametrize(("mistake", "phase"), IN_FLOAT32.items())
+@pytest.mark.parametrize(
+    ("mistake", "phase"),
+    [
+        pytest.param(*pair, marks=[pytest.mark.slow] if pair[0] in ("relu6", "prediction_in_training_mode") else [])
+        for pair in IN_FLOAT32.items()
+    ],
+)
 def test_a_mistake_in_float32_alone(workers, mistake, phase):
     found = certified(workers, mistake, only="float32", precision="float32", evaluation={})
     assert found.first is None

@@ -81,12 +81,14 @@ def test_the_zoo_loads_no_framework():
     assert finished.stdout == "set()\n", finished.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", COMPUTED)
 def test_an_adapted_pair_has_the_same_weights_in_the_same_order(found, network):
     paddle, tensorflow = (found[framework][0][network] for framework in FRAMEWORKS)
     assert paddle == tensorflow
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", COMPUTED)
 def test_an_adapted_pair_computes_the_same(found, network):
     paddle, tensorflow = (found[framework][1][network] for framework in FRAMEWORKS)

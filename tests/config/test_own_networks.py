@@ -154,7 +154,7 @@ def test_a_network_returns_one_tensor(output, message):
 
 def test_a_builder_returns_a_network():
     network = networks.Own(name="own", file="net.py")
-    with pytest.raises(UserError, match=r"net.py: net_paddle returns a tuple of 1; return a test_networks Layer"):
+    with pytest.raises(UserError, match=r"net.py: net_paddle returns a tuple of 1; return a test_own_networks Layer"):
         networks.check_output(network, "paddle", 7, (Layer(),), (Layer, np.ndarray), None)
 
 

@@ -83,6 +83,7 @@ def test_the_first_convolution_is_whitened_and_stays(whole, config):
     assert np.abs(weights[f"ema/{name}"] - expected).max() < 1e-6
 
 
+@pytest.mark.slow
 def test_killed_after_an_epoch_and_resumed_it_ends_with_the_same_bits(whole, config, tmp_path):
     framework, whole = whole
     killed = tmp_path / "killed"
