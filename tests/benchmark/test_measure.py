@@ -87,6 +87,7 @@ print(json.dumps(measured))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_steps_take_time_and_memory(framework):
     """Of SE-ResNeXt, and of LeNet-5, which Tandem builds for the stock loop, too."""
