@@ -121,7 +121,7 @@ class Certificate:
             worst `error`, `name`, `tolerance`, and whether it `passed`.
         unsupported: by framework, why it has no training path in the configured precision.
         notes: what else to know, in words.
-        rounded: like `first`, where they first differ by no more than float32 constants explain; or None.
+        rounded: like `first`, where they first differ by what rounding explains: see `_replay`; or None.
         pairing: of your own network, which layers and arrays are the same: see tandem/certify/pairing.py; else None.
         apart: of your own network, the layers that differ by themselves: see `Apart` in tandem/certify/replay.py.
         free_run: for each step, the error between two free runs: of the `frameworks`, and of Paddle against itself
@@ -219,8 +219,9 @@ class Certificate:
         self.judge(step, "gradients", found)
         trained = [name.removeprefix("velocity/") for name in states[FRAMEWORKS[0]] if name.startswith("velocity/")]
         unused = [name for name in trained if not any(name in part for part in gradients.values())]
-        if unused and step == 0:
-            self.notes.append(f"Parameters that the loss does not depend on, in both: {', '.join(unused)}")
+        note = f"Parameters that the loss does not depend on, in both: {', '.join(unused)}"
+        if unused and note not in self.notes:
+            self.notes.append(note)
         for kind in STATE_KINDS:
             # A velocity begins as a gradient.
             terms = least if kind == "velocities" else {}
@@ -262,7 +263,7 @@ class Certificate:
         for framework, trace in traces.items():
             parts[framework] = {name.split("/")[-1]: x for name, x in trace.items() if name.startswith(prefix)}
         if self.pairing is not None and prefix in ("output/", "output_gradient/", "gradient/"):
-            known = self.pairing.arrays if prefix == "gradient/" else self.shared_layers
+            known = self.pairing.arrays if prefix == "gradient/" else {*self.pairing.layers, *self.pairing.containers}
             parts = {
                 framework: {name: x for name, x in part.items() if name.partition("#")[0] in known}
                 for framework, part in parts.items()
@@ -508,8 +509,8 @@ def _pair(certificate, workers, answers, names):
     renamed = pairing.renamed(types[FRAMEWORKS[1]], shapes[FRAMEWORKS[1]])
     # Containers of layers are compared, too, where they have the same name.
     computing = {framework: {call["name"] for call in calls[framework]} for framework in FRAMEWORKS}
-    both = types["paddle"].keys() - computing["paddle"] & types["tensorflow"].keys() - computing["tensorflow"]
-    certificate.shared_layers = {*pairing.layers, *both}
+    containers = (types[framework].keys() - computing[framework] for framework in FRAMEWORKS)
+    pairing.containers = sorted(set.intersection(*map(set, containers)))
     certificate.layers = {renamed[0][name]: kind for name, kind in types[FRAMEWORKS[1]].items()} | types[FRAMEWORKS[0]]
     paired = {"layers": list(pairing.layers), "arrays": list(pairing.arrays), "last": pairing.last}
     workers.ask("pair", by_framework={"names": {FRAMEWORKS[1]: renamed}}, paired=paired)

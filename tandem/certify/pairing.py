@@ -43,6 +43,7 @@ class Pairing:
         how: by Paddle's name, how the pair was found: "name", "map", "flow" or "order".
         last: by Paddle's name, whether its channels are the last axis in Paddle; only where that is known.
         arrays: by Paddle's name, TensorFlow's and the shape in Paddle.
+        containers: the names of layers of layers that both have.
         alone: by framework, the layers without a partner that hold arrays; what they are in words.
         weightless: by framework, the layers without a partner that hold none.
         alone_arrays: by framework, the arrays of paired layers that the other does not have.
@@ -52,6 +53,7 @@ class Pairing:
     how: dict = dataclasses.field(default_factory=dict)
     last: dict = dataclasses.field(default_factory=dict)
     arrays: dict = dataclasses.field(default_factory=dict)
+    containers: list = dataclasses.field(default_factory=list)
     alone: dict = dataclasses.field(default_factory=dict)
     weightless: dict = dataclasses.field(default_factory=dict)
     alone_arrays: dict = dataclasses.field(default_factory=dict)
@@ -270,7 +272,7 @@ def _near(layers, counts):
 
 
 def _pairing(first, second, found):
-    pairing = Pairing(alone={}, weightless={}, alone_arrays={})
+    pairing = Pairing()
     for name in first:
         if name in found:
             pairing.layers[name], pairing.how[name] = found[name]

@@ -10,7 +10,6 @@ import contextlib
 import importlib
 import json
 import os
-import re
 import sys
 import time
 import traceback
@@ -20,7 +19,7 @@ from tandem.certify import replay
 from tandem.certify.sameness import STATE_KINDS, compare, of_kind
 from tandem.config.load import check_config
 from tandem.core import files
-from tandem.core.errors import UserError
+from tandem.core.errors import UserError, said
 from tandem.core.initial_weights import initialise
 from tandem.core.metrics import losses_and_ranks
 from tandem.core.state import grouped
@@ -389,11 +388,7 @@ def _compared(expected, actual, phase, precision="float64"):
 def where(error):
     """`error` in one line, with its place: the innermost line that is not in an installed package."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "site-packages" not in frame.filename]
-    # Keras writes a preface before the message and the arguments after it. Paddle writes a stack before the message.
-    text = re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split("Arguments received by")[0]
-    lines = [line.strip() for line in text.splitlines() if line.strip() and "encountered when calling" not in line]
-    lines = [line for line in lines if not line.startswith(("[Hint", "(at "))] or [""]
-    return f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}: {type(error).__name__}: {lines[-1]}"
+    return f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}: {said(error)}"
 
 
 def main(framework, folder, commands=Worker):

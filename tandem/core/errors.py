@@ -41,10 +41,13 @@ def where(error, folder, otherwise):
         ours = "site-packages" in path.parts or path.is_relative_to(PACKAGE)
         if path.is_relative_to(folder) and not ours:
             place = f"{path.name}, line {line}"
+    return f"{place}: {said(error)}"
+
+
+def said(error):
+    """The type and the message of an `error` of a framework, or of the user's code, in one line."""
     # Keras writes a preface before the message and the arguments after it. Paddle writes a stack before the message.
     text = error.msg if isinstance(error, SyntaxError) else re.sub(r"\x1b\[[0-9;]*m", "", str(error))
     lines = [line.strip() for line in text.split("Arguments received by")[0].splitlines() if line.strip()]
-    lines = [
-        line for line in lines if not line.startswith(("[Hint", "(at ")) and "encountered when calling" not in line
-    ]
-    return f"{place}: {type(error).__name__}: {lines[-1] if lines else ''}"
+    lines = [x for x in lines if not x.startswith(("[Hint", "(at ")) and "encountered when calling" not in x]
+    return f"{type(error).__name__}: {lines[-1] if lines else ''}"
