@@ -56,6 +56,7 @@ def configure(config):
     paddle.device.set_device(f"gpu:{index}" if gpu else "cpu")
     threads = cpu_threads(config)
     set_threads(threads)
+    environment.keep_memory()
     paddle.set_default_dtype("float64" if config.precision == "float64" else "float32")
     record = {
         "framework": "paddle",

@@ -39,10 +39,10 @@ def conv2d(x, weight, stride, padding, groups):
     if not environment.FAST_KERNELS or not paddle.in_dynamic_mode() or x.place.is_gpu_place() or not x.size:
         return plain_conv2d(x, weight, stride, padding, groups)
     if onednn.found and x.dtype == weight.dtype == paddle.float32:
-        if weight.shape[2] == 1 and padding == 0:
-            x, stride = x[:, :, ::stride, ::stride], 1  # see onednn.Convolution
-        if weight.shape[2] > 1 or stride == 1:
+        if onednn.is_safe(weight.shape, stride):
             return _OneDNNConvolution.apply(x, weight, stride, padding, groups)
+        if padding == 0:
+            return _OneDNNConvolution.apply(x[:, :, ::stride, ::stride], weight, 1, 0, groups)
     parts = min(_threads, x.shape[0])
     macs = math.prod(weight.shape) * (x.shape[2] // stride) * (x.shape[3] // stride)
     small = groups == 1 and macs < _SHARED_OUT

@@ -67,6 +67,12 @@ if found:
     _stream = _Object("stream", "stream_create", _engine, IN_ORDER)
 
 
+def is_safe(weight_shape, stride):
+    """Whether oneDNN's gradient of the weight stays within its memory: see `_valid_conv2d` of tensorflow/kernels.py."""
+    _, channels, kernel_size, _ = weight_shape
+    return kernel_size > 1 or stride == 1 or channels >= 16
+
+
 class Convolution:
     """A convolution of float32 images of one shape, and its gradients.
 
@@ -76,8 +82,7 @@ class Convolution:
     Args:
         x_shape: [N, in_channels, H, W], none of them 0.
         weight_shape: [out_channels, in_channels / groups, kernel_size, kernel_size].
-        stride, padding, groups: of `kernels.plain_conv2d`. A 1x1 kernel must not have a stride: oneDNN's gradient of
-            the weight would write beyond its memory, see tensorflow/kernels.py.
+        stride, padding, groups: of `kernels.plain_conv2d`. What is not safe must have no stride, see `is_safe`.
     """
 
     def __init__(self, x_shape, weight_shape, stride, padding, groups):
