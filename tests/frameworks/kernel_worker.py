@@ -196,6 +196,19 @@ def uses_of_onednn():
     return found, again, counts
 
 
+def refusals(x_shape, weight_shape):
+    """What `conv2d` and `plain_conv2d` of Paddle raise of a convolution that cannot be."""
+    import paddle
+
+    kernels, said = kernels_of("paddle"), []
+    for kernel in (kernels.conv2d, kernels.plain_conv2d):
+        try:
+            kernel(paddle.zeros(x_shape), paddle.zeros(weight_shape), 1, 0, 1)
+        except Exception as error:
+            said.append((type(error).__name__, str(error)))
+    return said
+
+
 def batch_norms(shape, offset, scale, training, dtype):
     """The batch norm of random images, NHWC, in TensorFlow.
 

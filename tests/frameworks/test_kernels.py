@@ -85,7 +85,7 @@ def test_paddles_convolution_by_onednn_equals_its_own(run_in, case):
 
 
 def test_uses_of_onednn_agree_and_repeat(run_in):
-    """A kernel used twice, a view, no image, and inputs that need no gradient; again, they are equal bit by bit."""
+    """A kernel used twice, a view, no image, and what needs no gradient; again, they are equal bit by bit."""
     found, again, counts = run_in("paddle", kernel_worker.uses_of_onednn)
     assert counts == {"threads": 0, "onednn": 12}  # all but the two of no image
     for (fast, plain), repeated in zip(found, again, strict=True):
@@ -94,6 +94,12 @@ def test_uses_of_onednn_agree_and_repeat(run_in):
             if one is not None:
                 np.testing.assert_array_equal(one, same)
                 np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("weight_shape", [(2, 5, 3, 3), (2, 3, 7, 7)], ids=["channels", "size"])
+def test_what_cannot_be_convolved_is_refused_by_paddle(run_in, weight_shape):
+    fast, plain = run_in("paddle", kernel_worker.refusals, (1, 3, 4, 4), weight_shape)
+    assert fast == plain
 
 
 @settings(max_examples=100)

@@ -26,7 +26,7 @@ def set_threads(count):
     global _threads, _pool
     _threads, _pool = count, ThreadPoolExecutor(count)
     paddle.base.core.set_num_threads(count)
-    _onednn.cache_clear()  # a plan of oneDNN's is for as many threads as there were
+    _plan.cache_clear()  # a plan is for as many threads as there were
 
 
 def conv2d(x, weight, stride, padding, groups):
@@ -39,10 +39,11 @@ def conv2d(x, weight, stride, padding, groups):
     if not environment.FAST_KERNELS or not paddle.in_dynamic_mode() or x.place.is_gpu_place() or not x.size:
         return plain_conv2d(x, weight, stride, padding, groups)
     if onednn.found and x.dtype == weight.dtype == paddle.float32:
-        if onednn.is_safe(weight.shape, stride):
-            return _OneDNNConvolution.apply(x, weight, stride, padding, groups)
-        if padding == 0:
-            return _OneDNNConvolution.apply(x[:, :, ::stride, ::stride], weight, 1, 0, groups)
+        if padding == 0 and not onednn.is_safe(weight.shape, stride):
+            x, stride = x[:, :, ::stride, ::stride], 1
+        plan = _plan(tuple(x.shape), tuple(weight.shape), stride, padding, groups)
+        if plan is not None:
+            return _OneDNNConvolution.apply(x, weight, plan)
     parts = min(_threads, x.shape[0])
     macs = math.prod(weight.shape) * (x.shape[2] // stride) * (x.shape[3] // stride)
     small = groups == 1 and macs < _SHARED_OUT
@@ -63,12 +64,11 @@ class _OneDNNConvolution(paddle.autograd.PyLayer):
     """A convolution on a CPU in float32."""
 
     @staticmethod
-    def forward(ctx, x, weight, stride, padding, groups):
-        ctx.needs = not x.stop_gradient, not weight.stop_gradient
+    def forward(ctx, x, weight, plan):
+        ctx.plan, ctx.needs = plan, (not x.stop_gradient, not weight.stop_gradient)
         x, weight = x.contiguous(), weight.contiguous()
         ctx.save_for_backward(x, weight)
-        ctx.plan = _onednn(tuple(x.shape), tuple(weight.shape), stride, padding, groups)
-        return ctx.plan.convolve(x, weight)
+        return plan.convolve(x, weight)
 
     @staticmethod
     def backward(ctx, gradient):
@@ -76,9 +76,14 @@ class _OneDNNConvolution(paddle.autograd.PyLayer):
 
 
 @functools.lru_cache(512)
-def _onednn(x_shape, weight_shape, stride, padding, groups):
-    """The plan of a convolution. It takes milliseconds to make."""
-    return onednn.Convolution(x_shape, weight_shape, stride, padding, groups)
+def _plan(x_shape, weight_shape, stride, padding, groups):
+    """How oneDNN convolves, which takes milliseconds to make; None where it cannot, or what is asked is wrong."""
+    if not onednn.is_safe(weight_shape, stride):
+        return None
+    try:
+        return onednn.Convolution(x_shape, weight_shape, stride, padding, groups)
+    except RuntimeError:
+        return None
 
 
 class _ConvolutionInParts(paddle.autograd.PyLayer):

@@ -13,9 +13,9 @@ from tandem.frameworks import environment
 with environment.quiet():
     import paddle
 
-# Numbers of oneDNN's dnnl_types.h. First those of the arguments of a primitive, with which it is called;
+# Numbers of oneDNN's dnnl_types.h: DNNL_ARG_*, which name the arguments of a primitive ("of": the gradient of);
 X, Y, WEIGHT, OF_X, OF_Y, OF_WEIGHT = 1, 17, 33, 129, 145, 161
-# then those that ask it for their layouts, and others.
+# dnnl_query_*_md, which ask it for their layouts; and others.
 LAYOUTS = {X: 129, OF_X: 130, WEIGHT: 131, OF_WEIGHT: 132, Y: 133, OF_Y: 134}
 CPU, IN_ORDER, FLOAT32, ANY, TRAINING, DIRECT = 1, 1, 3, 1, 64, 1
 
@@ -50,12 +50,13 @@ class _Object:
     """What `dnnl_<function>` makes of the arguments; `dnnl_<kind>_destroy` ends it with this object."""
 
     def __init__(self, kind, function, *arguments):
-        self.destroy = getattr(_library, f"dnnl_{kind}_destroy")  # kept for when Python ends and modules are empty
         self._as_parameter_ = ctypes.c_void_p()  # what ctypes passes for this object
+        self.destroy = getattr(_library, f"dnnl_{kind}_destroy")  # when Python ends, modules are empty before this is
         _call(function, ctypes.byref(self._as_parameter_), *arguments)
 
     def __del__(self):
-        self.destroy(self._as_parameter_)
+        if self._as_parameter_:
+            self.destroy(self._as_parameter_)
 
 
 _library = _load()
@@ -82,7 +83,10 @@ class Convolution:
     Args:
         x_shape: [N, in_channels, H, W], none of them 0.
         weight_shape: [out_channels, in_channels / groups, kernel_size, kernel_size].
-        stride, padding, groups: of `kernels.plain_conv2d`. What is not safe must have no stride, see `is_safe`.
+        stride, padding, groups: of `kernels.plain_conv2d`; they must be safe, see `is_safe`.
+
+    Raises:
+        RuntimeError: there is no such convolution.
     """
 
     def __init__(self, x_shape, weight_shape, stride, padding, groups):
