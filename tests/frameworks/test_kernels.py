@@ -96,9 +96,8 @@ def test_uses_of_onednn_agree_and_repeat(run_in):
                 np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("weight_shape", [(2, 5, 3, 3), (2, 3, 7, 7)], ids=["channels", "size"])
-def test_what_cannot_be_convolved_is_refused_by_paddle(run_in, weight_shape):
-    fast, plain = run_in("paddle", kernel_worker.refusals, (1, 3, 4, 4), weight_shape)
+def test_channels_that_do_not_match_are_refused_by_paddle(run_in):
+    fast, plain = run_in("paddle", kernel_worker.refusals, (1, 3, 4, 4), (2, 5, 3, 3))
     assert fast == plain
 
 
