@@ -75,7 +75,8 @@ CONVENTIONS = {
     "measured before and after all else",
     "peak_memory": "bytes after the warm-up; on a CPU of the whole process, with the framework's libraries; of workers "
     "the sum",
-    "rounds": "all variants are alive; in each round each takes one step, in an order drawn anew; the others wait",
+    "rounds": "all variants are alive; in each round each takes one step, in an order drawn anew; the others wait. A "
+    "step of less than 0.25 s comes after an untimed one",
     "ratio": "median over the rounds of seconds of `over` / seconds of `of`, both of one round: so many times as fast",
     "interval": "of that median, 95 %, of the sign test: two of the ordered ratios; it takes 6 rounds",
     "verdict": "none where the interval contains 1, or the middle half of the ratios spreads by over 30 % of their "
@@ -113,8 +114,8 @@ def benchmark(paths, frameworks, batch_sizes, precisions, rounds, stock, workers
         `measure_device`; `ceiling`, GFLOP/s by precision; `copy` and `pipeline`; and `results`. A result has its
         `config`, `batch_size` and `precision`; the `macs` of an image, None if Tandem failed; in `measured`, by
         framework and what was timed, either `missing` ("unsupported" or "failed") and the `reason`, or the result of
-        `figure` with `share_of_ceiling`; and the list `ratios`, each with `of` and `over`, as [framework, what], and
-        the result of `tandem.benchmark.ratios.compare`.
+        `figure` with `share_of_ceiling`; the list `ratios`, each with `of` and `over`, as [framework, what], and the
+        result of `tandem.benchmark.ratios.compare`; and `waiting_cores`, how many cores the waiting processes used.
 
     Raises:
         UserError: a config is wrong, or the machine could not be measured. If a framework does not support a precision
@@ -183,7 +184,7 @@ def variants(settings, devices, rounds, stock, workers, peer):
         if stock and settings.precision == "float32":
             for what in STOCK:
                 tuned = what == "stock_settings"
-                loop = {"framework": framework, "steps": BURN_IN + rounds, "tandem_settings": tuned}
+                loop = {"framework": framework, "steps": BURN_IN + 2 * rounds, "tandem_settings": tuned}
                 parts[framework, what] = Variant("stock", settings=values, **loop), "training"
         if workers > 1:
             parts[framework, "workers"] = Variant("tandem", workers, framework=framework, settings=values), "training"
@@ -271,13 +272,13 @@ def lines(result):
     """A line for each variant in the format of the article's `time_tensorflow_run`, or the reason why there is none."""
     for framework, measured in result["measured"].items():
         for what, timed in measured.items():
-            about = f"{title(result)}, {framework}: {what}"
+            name = {"training": "forward-backward"}.get(what, what)
+            about = f"{title(result)}, {framework}: {name}"
             if "missing" in timed:
                 yield f"{about}: {timed['missing']}: {timed['reason']}"
                 continue
             mean, std = (timed[f"{of}_milliseconds"] / 1000 for of in ("mean", "std"))
-            steps = len(timed["seconds"])
-            yield f"{about}: forward-backward across {steps} steps, {mean:.3f} +/- {std:.3f} sec / batch"
+            yield f"{about} across {len(timed['seconds'])} steps, {mean:.3f} +/- {std:.3f} sec / batch"
 
 
 @contextlib.contextmanager

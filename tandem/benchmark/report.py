@@ -48,16 +48,15 @@ def tables(figures):
     """Yield a rich Table for each result in the `figures` of `benchmark`, and one of its ratios."""
     for result in figures["results"]:
         shown = _table(title(result), ("", 21))
-        columns = ("ms a step", 9), ("mean ± std", 16), ("images/s", 8), ("GFLOP/s", 7), ("of the\nceiling", 7)
-        for heading, width in (*columns, ("memory,\nGB", 7)):
-            shown.add_column(heading, justify="right", width=width)
+        for heading in ("ms a step", "images/s", "GFLOP/s", "of the\nceiling", "memory,\nGB"):  # 78 characters in all
+            shown.add_column(heading, justify="right", width=9)
         for framework, measured in result["measured"].items():
             for what, timed in measured.items():
                 shown.add_row(label(framework, what), *_cells(timed))
             shown.add_section()
         yield shown
         if result["ratios"]:
-            shown = _table("", ("", 21), ("is", 14), ("of 95 %", 14), ("as fast as", 21), ("", 6))
+            shown = _table("", ("", 20), ("is", 10), ("95 % interval", 14), ("as fast as", 20), ("", 7))
             for found in result["ratios"]:
                 interval = found["interval"]
                 shown.add_row(
@@ -122,7 +121,7 @@ def growth_tables(figures):
         for point in points:
             cells = []
             for timed in (point[name] for name in frameworks):
-                milliseconds, _, speed, operations, _, memory = _cells(timed)
+                milliseconds, speed, operations, _, memory = _cells(timed)
                 cells += [milliseconds, speed, operations, memory]
             shown.add_row(str(point["value"]), *cells)
         yield shown
@@ -209,11 +208,10 @@ def _table(name, *columns):
 def _cells(timed):
     """The cells of a row, for a result of `figure` or what is missing."""
     if "missing" in timed:
-        return timed["missing"], *[""] * 5
+        return timed["missing"], *[""] * 4
     memory, operations, share = (timed[of] for of in ("peak_memory", "gigaflops_per_second", "share_of_ceiling"))
     return (
         f"{timed['median_milliseconds']:,.1f}",
-        f"{timed['mean_milliseconds']:,.1f} ± {timed['std_milliseconds']:,.1f}",
         f"{timed['images_per_second']:,.1f}",
         "" if operations is None else f"{operations:,.1f}",
         "" if share is None else f"{share:.0%}",

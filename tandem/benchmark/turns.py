@@ -34,6 +34,10 @@ SETTLING = 0.5
 """The most seconds that are waited, after a step, until the threads of its process no longer spin: Intel's OpenMP lets
 them do so for 0.2 s, and they would take a core from whoever is next."""
 
+SHORT = 0.25
+"""A step of fewer seconds comes after an untimed one. The first after a wait took TensorFlow's LeNet-5 5 ms longer, for
+the caches hold what others computed."""
+
 VARIABLES = ("TF_ENABLE_ONEDNN_OPTS", "TF_CPP_MIN_LOG_LEVEL", "MKL_DEBUG_CPU_TYPE", "OMP_NUM_THREADS")
 """What Tandem sets, or Paddle when it loads. Each process starts without them."""
 
@@ -105,8 +109,8 @@ class Variant:
             time.sleep(0.05)
         self.facts = self._answers()[0]
 
-    def take(self, work):
-        """Have it do `work` once, and wait until it rests.
+    def take(self, work, wake=False):
+        """Have it do `work` once, and wait until it rests. With `wake`, once more before, untimed.
 
         Returns:
             `seconds`, of several workers those of the slowest; and `peak_memory`, of several the sum, or None.
@@ -114,10 +118,11 @@ class Variant:
         Raises:
             VariantFailed: it died.
         """
-        for connection in self.connections:
-            with contextlib.suppress(OSError):  # it died; its answer tells
-                connection.send(work)
-        answers = self._answers()
+        for _ in range(2 if wake else 1):
+            for connection in self.connections:
+                with contextlib.suppress(OSError):  # it died; its answer tells
+                    connection.send(work)
+            answers = self._answers()
         self._settle()
         peaks = [answer["peak_memory"] for answer in answers if answer["peak_memory"]]
         return {"seconds": max(answer["seconds"] for answer in answers), "peak_memory": sum(peaks) or None}
@@ -184,8 +189,8 @@ def take_turns(parts, rounds, show, about, most_seconds=math.inf):
         reason; and how many cores the waiting variants used meanwhile, which should be next to none.
     """
     variants = list(dict.fromkeys(variant for variant, _ in parts.values()))
-    failed, peaks, seconds = {}, {}, {name: [] for name in parts}
-    names, order, own = list(parts), random.Random(0), 0.0
+    failed, warm, seconds = {}, {}, {name: [] for name in parts}
+    names, order = list(parts), random.Random(0)
 
     def attempt(variant, action, *arguments):
         """What `action` returns; None where the variant has failed, now or before."""
@@ -204,9 +209,9 @@ def take_turns(parts, rounds, show, about, most_seconds=math.inf):
         for name, (variant, work) in parts.items():
             show(f"{about}: warm-up, {' '.join(name)}", 0, rounds)
             for _ in range(BURN_IN):
-                answer = attempt(variant, variant.take, work)
-                peaks[name] = answer and answer["peak_memory"]
-        began, used = time.monotonic(), sum(variant.cpu_seconds() for variant in variants)
+                warm[name] = attempt(variant, variant.take, work)
+        short = {name for name, answer in warm.items() if answer and answer["seconds"] < SHORT}
+        began, used = time.monotonic(), {variant: -variant.cpu_seconds() for variant in variants}
         for number in range(rounds):
             if number >= 3 and time.monotonic() - began > most_seconds:
                 break
@@ -214,15 +219,19 @@ def take_turns(parts, rounds, show, about, most_seconds=math.inf):
             for name in names:
                 show(f"{about}: {' '.join(name)}", number, rounds)
                 variant, work = parts[name]
-                before = variant.cpu_seconds()
-                answer = attempt(variant, variant.take, work)
-                own += variant.cpu_seconds() - before
+                used[variant] += variant.cpu_seconds()
+                answer = attempt(variant, variant.take, work, name in short)
+                used[variant] -= variant.cpu_seconds()
                 if answer:
                     seconds[name].append(answer["seconds"])
-        used = sum(variant.cpu_seconds() for variant in variants) - used
-        waiting = (used - own) / (time.monotonic() - began)
+        used = sum(used[variant] + variant.cpu_seconds() for variant in variants if variant not in failed)
+        waiting = used / (time.monotonic() - began)
     reasons = {name: failed[variant] for name, (variant, _) in parts.items() if variant in failed}
-    answers = {name: {"seconds": seconds[name], "peak_memory": peaks[name]} for name in parts if name not in reasons}
+    answers = {
+        name: {"seconds": seconds[name], "peak_memory": warm[name]["peak_memory"]}
+        for name in parts
+        if name not in reasons
+    }
     return answers, reasons, waiting
 
 

@@ -68,29 +68,33 @@ def run_python(code, *arguments):
     return json.loads(ended.stdout.splitlines()[-1])
 
 
-OTHER_FORMS = (
-    ("alexnet", "network.lrn=false"),
-    ("resnet20", "network.depth=29", "network.bottleneck=true"),
+FORMS = (
+    ("lenet5",),
+    ("simple_cnn",),
+    ("alexnet",),
+    ("alexnet_32", "network.lrn=false"),
+    ("vgg16", "network.depth=11"),
+    ("vgg16_plain", "network.conv_dropout=false"),
+    ("resnet20", "network.depth=14"),
+    ("resnet20", "network.depth=20", "network.bottleneck=true"),
     ("resnet_fast", "network.blocks=2"),
-    ("vgg16", "network.depth=11", "network.conv_dropout=false"),
+    ("quickstart",),
 )
+"""Configs, and what is set in them: small ones of every network, and the forms that they come in."""
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_stock_networks_are_tandems_and_set_nothing(framework):
     """SE-ResNeXt's branches are merged in Tandem's, so there only the number of parameters is the same."""
-    forms = [load_config(path) for path in sorted(CONFIGS.glob("*.yaml"))]
-    forms += [load_config(CONFIGS / f"{name}.yaml", overrides) for name, *overrides in OTHER_FORMS]
-    values = {form.network.model_dump_json(): form.network.model_dump() for form in forms}
-    found = run_python(COMPARE, framework, json.dumps(list(values.values())))
-    names = [network["name"] for network in values.values()]
-    assert set(names) == set(networks.names())
-    for name, ((our_logits, ours), (logits, stock)) in zip(names, found["found"], strict=True):
-        assert our_logits == logits == [2, 7], name
-        if name == "se_resnext":
+    forms = [load_config(CONFIGS / f"{name}.yaml", overrides).network.model_dump() for name, *overrides in FORMS]
+    assert {form["name"] for form in forms} == set(networks.names())
+    found = run_python(COMPARE, framework, json.dumps(forms))
+    for form, ((our_logits, ours), (logits, stock)) in zip(forms, found["found"], strict=True):
+        assert our_logits == logits == [2, 7], form
+        if form["name"] == "se_resnext":
             assert sum(map(math.prod, ours)) == sum(map(math.prod, stock))
         else:
-            assert ours == stock, name
+            assert ours == stock, form
     packages = {"tandem.frameworks", f"tandem.frameworks.{framework}"}
     assert set(found["modules"]) - packages == {f"tandem.frameworks.{framework}.stock"}
     assert set(found["variables"].values()) == {None}

@@ -37,6 +37,7 @@ def log(tmp_path, monkeypatch):
     """Where the fakes of `MODULE` write."""
     (tmp_path / "fake_variants.py").write_text(FAKE)
     monkeypatch.setattr(turns, "MODULE", "fake_variants")
+    monkeypatch.setattr(turns, "SHORT", 0.1)  # the fakes say 0.5
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     return tmp_path / "log"
 
@@ -76,3 +77,11 @@ def test_after_enough_seconds_no_round_begins(log):
     parts = {("x", "training"): (turns.Variant("a", log=str(log), fails=None), "training")}
     answers, _, _ = turns.take_turns(parts, 50, lambda *_: None, "", most_seconds=0)
     assert len(answers["x", "training"]["seconds"]) == 3
+
+
+def test_a_short_step_comes_after_one_that_does_not_count(log, monkeypatch):
+    monkeypatch.setattr(turns, "SHORT", 1.0)
+    parts = {("x", "training"): (turns.Variant("a", log=str(log), fails=None), "training")}
+    answers, _, _ = turns.take_turns(parts, 3, lambda *_: None, "")
+    assert len(answers["x", "training"]["seconds"]) == 3
+    assert len(log.read_text().splitlines()) == turns.BURN_IN + 2 * 3
