@@ -18,6 +18,7 @@ from multiprocessing.connection import Listener, wait
 from pathlib import Path
 
 from tandem.core.errors import UserError
+from tandem.core.machine import available_memory
 from tandem.core.paths import child_environment
 from tandem.core.processes import ends_with_this
 from tandem.frameworks.jobs import Job, JobFailed
@@ -155,7 +156,7 @@ class Variant:
     def _settle(self):
         until, used = time.monotonic() + SETTLING, self.cpu_seconds()
         while time.monotonic() < until:
-            time.sleep(0.01)
+            time.sleep(0.03)  # of less, a spinning thread may have had none on a busy machine
             before, used = used, self.cpu_seconds()
             if used - before < 0.001:
                 return
@@ -206,10 +207,16 @@ def take_turns(parts, rounds, show, about, most_seconds=math.inf):
         for number, variant in enumerate(variants, 1):
             show(f"{about}: loading, process {number} of {len(variants)}", 0, rounds)
             attempt(variant, variant.await_ready)
+        needed = 0
         for name, (variant, work) in parts.items():
             show(f"{about}: warm-up, {' '.join(name)}", 0, rounds)
+            free = available_memory()
+            if free < needed:  # before the system ends one of them, or something else
+                amounts = f"{needed / 1e9:.1f} GB, as others do, and {free / 1e9:.1f} GB are free"
+                failed.setdefault(variant, f"may need {amounts}; measure fewer variants at once")
             for _ in range(BURN_IN):
                 warm[name] = attempt(variant, variant.take, work)
+            needed = max(needed, (warm[name] and warm[name]["peak_memory"]) or 0)
         short = {name for name, answer in warm.items() if answer and answer["seconds"] < SHORT}
         began, used = time.monotonic(), {variant: -variant.cpu_seconds() for variant in variants}
         for number in range(rounds):

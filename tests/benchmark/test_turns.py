@@ -85,3 +85,14 @@ def test_a_short_step_comes_after_one_that_does_not_count(log, monkeypatch):
     answers, _, _ = turns.take_turns(parts, 3, lambda *_: None, "")
     assert len(answers["x", "training"]["seconds"]) == 3
     assert len(log.read_text().splitlines()) == turns.BURN_IN + 2 * 3
+
+
+def test_a_variant_for_which_there_is_no_memory_is_left_out(log, monkeypatch):
+    monkeypatch.setattr(turns, "available_memory", lambda: 9)  # of the first the peak is 10
+    parts = {
+        ("x", "training"): (turns.Variant("a", log=str(log), fails=None), "training"),
+        ("y", "training"): (turns.Variant("b", log=str(log), fails=None), "training"),
+    }
+    answers, reasons, _ = turns.take_turns(parts, 3, lambda *_: None, "")
+    assert list(answers) == [("x", "training")]
+    assert "measure fewer variants at once" in reasons["y", "training"]
