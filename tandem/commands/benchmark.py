@@ -72,13 +72,7 @@ def benchmark(
     import json
     import os
 
-    from tandem.benchmark import report
-    from tandem.core import files
     from tandem.core.errors import UserError
-    from tandem.frameworks.base import FRAMEWORKS
-    from tandem.report import costs, pictures
-
-    from rich.console import Console
 
     for option, path in (("--json", json_path), ("--chart", chart)):
         if path and (path.is_dir() or not os.access(path.absolute().parent, os.W_OK)):
@@ -87,6 +81,10 @@ def benchmark(
         raise UserError(f"--chart {chart}: the chart is a PNG; end its name in .png")
     if grow and waits:
         raise UserError("--grow and --waits: are two measurements; run one after the other")
+    table = {"--config": config, "--batch-size": batch_size, "--precision": precision, "--peer": peer}
+    table |= {"--workers": workers > 1, "--no-stock": not stock}
+    for option in (option for option, given in table.items() if given and (grow or waits)):
+        raise UserError(f"{option}: --grow and --waits measure what they always do; leave it out")
     if chart and waits:
         raise UserError("--chart: --waits draws none; leave it out")
     if peer and importlib.util.find_spec(peer) is None:
@@ -94,6 +92,13 @@ def benchmark(
             f"--peer {peer}: PyTorch is not installed in {sys.prefix}; install it there with pip install torch "
             "--index-url https://download.pytorch.org/whl/cpu, or leave --peer out"
         )
+    from tandem.benchmark import report
+    from tandem.core import files
+    from tandem.frameworks.base import FRAMEWORKS
+    from tandem.report import costs, pictures
+
+    from rich.console import Console
+
     frameworks, watched = framework or FRAMEWORKS, Console(stderr=True)
     if waits:
         from tandem.benchmark.waits import waits as measure_waits

@@ -6,6 +6,7 @@ import math
 import subprocess
 import sys
 
+from tandem.__main__ import app
 from tandem.benchmark import measure as benchmark
 from tandem.benchmark import report as benchmark_report
 from tandem.benchmark.turns import clean_environment, take_turns
@@ -16,6 +17,7 @@ from tandem.core.paths import CONFIGS, ROOT
 from tandem.frameworks.base import FRAMEWORKS
 
 import pytest
+from typer.testing import CliRunner
 
 SETTINGS = {
     "network": {
@@ -308,3 +310,16 @@ def test_figures_that_cannot_be_written_are_rejected_before_measuring(tmp_path, 
     assert ended.returncode == 2
     assert len(ended.stderr.splitlines()) == 1
     assert "cannot be written" in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--grow", "--waits"], "--grow and --waits: are two measurements"),
+        (["--grow", "--batch-size", "8"], "--batch-size: --grow and --waits measure what they always do"),
+        (["--waits", "--chart", "x.png"], "--chart: --waits draws none"),
+    ],
+)
+def test_options_that_do_not_go_together_are_one_line(options, said):
+    result = CliRunner().invoke(app, ["benchmark", *options])
+    assert isinstance(result.exception, UserError) and str(result.exception).startswith(said)
