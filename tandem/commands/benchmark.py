@@ -30,7 +30,7 @@ def benchmark(
         list[Path] | None,
         typer.Option(
             help="A YAML file; may be repeated. Default: LeNet-5 and the small SE-ResNeXt; the full one, "
-            "configs/se_resnext.yaml, takes about a quarter of an hour on two cores."
+            "configs/se_resnext.yaml, takes about 20 minutes on two cores."
         ),
     ] = None,
     framework: Annotated[list[Framework] | None, typer.Option(help="May be repeated. Default: both.")] = None,
