@@ -22,20 +22,21 @@ def compare(first, second):
 
     Returns:
         A dict: `ratio`, the median of second / first; its `interval`, that of the sign test, which assumes nothing of
-        how times are distributed, or None; the `verdict`, "faster" or "slower", or None and `doubt`, the reason.
+        how times are distributed, or None; the `verdict`, "faster" or "slower", or None and `doubt`, the reason and what to do.
     """
     ratios = [theirs / ours for ours, theirs in zip(first, second, strict=True)]
     ratio = statistics.median(ratios)
     found = {"ratio": ratio, "interval": None, "verdict": None, "doubt": None}
     if len(ratios) < FEWEST:
-        return {**found, "doubt": f"{len(ratios)} rounds; it takes {FEWEST}"}
+        return {**found, "doubt": f"{len(ratios)} rounds; take {FEWEST} or more"}
     interval = quantile_test(ratios, q=1.0, p=0.5).confidence_interval(CONFIDENCE)
     low, high = found["interval"] = float(interval.low), float(interval.high)
     spread = spread_of(ratios)
     if spread > SPREAD:
-        return {**found, "doubt": f"the middle half of the ratios spreads by {spread:.0%} of their median"}
+        said = f"the middle half of the ratios spreads by {spread:.0%} of their median; measure again at a quieter time"
+        return {**found, "doubt": said}
     if low <= 1 <= high:
-        return {**found, "doubt": "the interval contains 1"}
+        return {**found, "doubt": "the interval contains 1; more rounds may tell"}
     return {**found, "verdict": "faster" if low > 1 else "slower"}
 
 

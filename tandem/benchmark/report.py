@@ -180,7 +180,7 @@ def doubts(result):
     for found in result["ratios"]:
         if found["doubt"]:
             pair = f"{label(*found['of'])} over {label(*found['over'])}"
-            lines.append(f"No verdict on {title(result)}, {pair}: {found['doubt']}; measure again, with more --rounds")
+            lines.append(f"No verdict on {title(result)}, {pair}: {found['doubt']}")
     for framework, measured in result["measured"].items():
         if {"forward", "training"} <= measured.keys() and "missing" not in measured["forward"]:
             forward, training = (statistics.median(measured[what]["seconds"]) for what in ("forward", "training"))

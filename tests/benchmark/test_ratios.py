@@ -24,7 +24,7 @@ def test_the_interval_is_that_of_the_sign_test():
 
 def test_there_is_no_verdict_where_the_interval_contains_1():
     found = compare([1.0] * 10, [0.99, 1.01] * 5)
-    assert found["verdict"] is None and found["doubt"] == "the interval contains 1"
+    assert found["verdict"] is None and found["doubt"] == "the interval contains 1; more rounds may tell"
 
 
 def test_there_is_no_verdict_where_the_ratios_spread():
@@ -36,7 +36,7 @@ def test_there_is_no_verdict_where_the_ratios_spread():
 def test_there_is_no_verdict_of_few_rounds():
     found = compare([1.0] * (FEWEST - 1), [2.0] * (FEWEST - 1))
     assert (found["ratio"], found["interval"], found["verdict"]) == (2.0, None, None)
-    assert found["doubt"] == "5 rounds; it takes 6"
+    assert found["doubt"] == "5 rounds; take 6 or more"
     assert compare([1.0] * FEWEST, [2.0] * FEWEST)["verdict"] == "faster"
 
 
