@@ -22,7 +22,8 @@ def compare(first, second):
 
     Returns:
         A dict: `ratio`, the median of second / first; its `interval`, that of the sign test, which assumes nothing of
-        how times are distributed, or None; the `verdict`, "faster" or "slower", or None and `doubt`, the reason and what to do.
+        how times are distributed, or None; the `verdict`, "faster" or "slower"; or None, and `doubt`, the reason and
+        what to do.
     """
     ratios = [theirs / ours for ours, theirs in zip(first, second, strict=True)]
     ratio = statistics.median(ratios)
