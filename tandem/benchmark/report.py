@@ -48,7 +48,7 @@ def tables(figures):
     """Yield a rich Table for each result in the `figures` of `benchmark`, and one of its ratios."""
     for result in figures["results"]:
         shown = _table(title(result), ("", 21))
-        for heading in ("ms a step", "images/s", "GFLOP/s", "of the\nceiling", "memory,\nGB"):  # 78 characters in all
+        for heading in ("ms a step", "images/s", "GFLOP/s", "of the\nceiling", "memory,\nGB"):
             shown.add_column(heading, justify="right", width=9)
         for framework, measured in result["measured"].items():
             for what, timed in measured.items():

@@ -94,7 +94,7 @@ def benchmark(
         )
     from tandem.benchmark import report
     from tandem.core import files
-    from tandem.frameworks.base import FRAMEWORKS
+    from tandem.frameworks.base import FRAMEWORKS, TITLES
     from tandem.report import costs, pictures
 
     from rich.console import Console
@@ -131,4 +131,4 @@ def benchmark(
     for part in shown:
         console.print(part, soft_wrap=isinstance(part, str))
     if chart:
-        pictures.save((costs.chart if grow else report.chart)(figures), chart)
+        pictures.save(costs.chart(figures, TITLES) if grow else report.chart(figures), chart)

@@ -12,6 +12,7 @@ def results(
     from tandem.certify.zoo import page
     from tandem.core import files
     from tandem.core.paths import ROOT
+    from tandem.frameworks.base import TITLES
     from tandem.report import costs
     from tandem.report.results import written
 
@@ -24,7 +25,7 @@ def results(
         if not check:
             files.write_file(path, text.encode())
         print(f"{'Stale' if check else 'Written'}: {path.relative_to(ROOT)}")
-    if costs.draw(ROOT, check):
+    if costs.draw(ROOT, TITLES, check):
         stale.append(ROOT / "docs" / "growth.png")
         print(f"{'Stale' if check else 'Written'}: docs/growth.png")
     if not stale:

@@ -14,6 +14,7 @@ from tandem.report import pictures
 from tandem.report.plots import FRAMEWORK_COLORS
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator, StrMethodFormatter
 from PIL import Image
 
 AXES = {
@@ -81,8 +82,11 @@ def growth_rows(figures):
     return found
 
 
-def chart(figures):
-    """Draw speed and memory against each axis in the `figures` of `tandem.benchmark.growth.growth`."""
+def chart(figures, titles):
+    """Draw speed and memory against each axis in the `figures` of `tandem.benchmark.growth.growth`.
+
+    `titles`: what to call the frameworks.
+    """
     axes = figures["axes"]
     figure = Figure(figsize=(3 * len(axes), 7), layout="constrained")
     grid = figure.subplots(len(ROWS), len(axes), squeeze=False, sharey="row", sharex="col")
@@ -91,14 +95,17 @@ def chart(figures):
             for framework, color in FRAMEWORK_COLORS.items():
                 line = series(points, framework, key)
                 if line:
-                    pane.plot(*zip(*line, strict=True), color=color, marker="o", ms=4, label=framework)
+                    pane.plot(*zip(*line, strict=True), color=color, marker="o", ms=4, label=titles[framework])
                     if key == AXES[name][1]:
                         pane.plot(knee(line), dict(line)[knee(line)], "o", color=color, ms=11, mfc="none")
             pane.set(xscale="log", yscale="log")
             values = [point["value"] for point in points]
             pane.set_xticks(values, [str(value) for value in values])
-            pane.tick_params("x", which="minor", bottom=False)
-            pane.grid(alpha=0.3, which="both")
+            pane.xaxis.set_minor_locator(NullLocator())
+            pane.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            pane.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+            pane.yaxis.set_minor_locator(NullLocator())
+            pane.grid(alpha=0.3)
         column[-1].set_xlabel(AXES[name][0])
     for pane, (unit, _) in zip(grid[:, 0], ROWS.values(), strict=True):
         pane.set_ylabel("peak memory, GB" if unit == "GB" else unit)
@@ -119,11 +126,12 @@ def wait_rows(figures):
     ]
 
 
-def draw(root, check=False):
+def draw(root, titles, check=False):
     """Draw docs/growth.png, where results/growth.json is there and the picture is not of it; return whether so.
 
     Args:
         root: the checkout.
+        titles: what to call the frameworks.
         check: whether only to tell.
     """
     figures, path = read(Path(root) / "results" / "growth.json", growth_rows), Path(root) / "docs" / "growth.png"
@@ -135,5 +143,5 @@ def draw(root, check=False):
             if drawn.info.get("Source") == digest:
                 return False
     if not check:
-        pictures.save(chart(figures), path, {"Source": digest})
+        pictures.save(chart(figures, titles), path, {"Source": digest})
     return True

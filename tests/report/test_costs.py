@@ -3,6 +3,7 @@
 import json
 
 from tandem.core.errors import UserError
+from tandem.frameworks.base import TITLES
 from tandem.report import costs
 from tandem.report.results import TEMPLATES, Writer, load
 
@@ -58,15 +59,15 @@ def test_the_page_has_what_grows_and_what_one_waits_for(chinese):
 def test_the_picture_is_drawn_when_the_figures_are_others(tmp_path):
     (tmp_path / "results").mkdir()
     (tmp_path / "docs").mkdir()
-    assert not costs.draw(tmp_path)  # nothing was measured
+    assert not costs.draw(tmp_path, TITLES)  # nothing was measured
     path = tmp_path / "results" / "growth.json"
     path.write_text(json.dumps(GROWTH))
     picture = tmp_path / "docs" / "growth.png"
-    assert costs.draw(tmp_path, check=True) and not picture.exists()
-    assert costs.draw(tmp_path) and picture.read_bytes().startswith(b"\x89PNG")
-    assert not costs.draw(tmp_path, check=True)
+    assert costs.draw(tmp_path, TITLES, check=True) and not picture.exists()
+    assert costs.draw(tmp_path, TITLES) and picture.read_bytes().startswith(b"\x89PNG")
+    assert not costs.draw(tmp_path, TITLES, check=True)
     path.write_text(json.dumps({**GROWTH, "date": "2026-12-01"}))
-    assert costs.draw(tmp_path, check=True)
+    assert costs.draw(tmp_path, TITLES, check=True)
 
 
 @pytest.mark.parametrize("text", ["{", "{}", '{"axes": {"width": [1]}}'])
