@@ -1,5 +1,6 @@
 """What all commands share: one line for bad input, and options that mean the same everywhere."""
 
+import contextlib
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 from tandem.core.errors import UserError, escaped
+from tandem.core.patience import company
 
 import typer
 
@@ -43,9 +45,9 @@ Averaged = Annotated[
 
 def run(app):
     """Run a typer app. A `UserError`, or a file that cannot be had, becomes one line on stderr and exit code 2."""
-    for name in ("stdout", "stderr"):
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # so that each gets its own descriptor
         if getattr(sys, name) is None:  # it was closed before Python began
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  until the process ends
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  until the process ends
     try:
         app()
     except UserError as error:
@@ -114,3 +116,36 @@ def stderr_console():
     from rich.console import Console
 
     return Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+
+
+@contextlib.contextmanager
+def at_work(what, total=None):
+    """A context in which stderr shows that `what` ("certifying") goes on: by a line every ten seconds; where how many
+    parts it has in `total` is known, and stderr is a terminal, by a bar.
+
+    It gives a function that takes how many of the parts are done, and what is being done now, if that changes.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    now = what
+
+    def report(done, what=what):
+        nonlocal now
+        now = what
+        progress.update(bar, completed=done, description=_begun(what))
+
+    # A copy of stderr, which is heard also while the output of a library is dropped (`environment.quiet`).
+    with open(os.dup(2), "w", encoding="utf-8") as stderr:
+        console = Console(file=stderr, highlight=False, markup=False, soft_wrap=True)
+        animated = total is not None and console.is_terminal and not console.is_dumb_terminal
+        columns = TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn()
+        progress = Progress(*columns, console=console, transient=True, disable=not animated)
+        with progress, contextlib.nullcontext() if animated else company(console.print, lambda: f"still {now}"):
+            bar = progress.add_task(_begun(what), total=total)
+            yield report
+
+
+def _begun(what):
+    """`what` as the beginning of a line."""
+    return what[:1].upper() + what[1:]

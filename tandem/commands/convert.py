@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Annotated
 
+from tandem.commands.cli import at_work
+
 import typer
 
 
@@ -62,7 +64,9 @@ def convert(
             if given:
                 raise UserError(f"{option}: is for weights of a network of your own, by --network; see --help")
         warn = lambda line: errors.print(f"warning: {line}")  # noqa: E731
-        console.print(convert(source, target, config, num_classes, force, warn, network))
+        with at_work("converting"):
+            line = convert(source, target, config, num_classes, force, warn, network)
+        console.print(line)
         return
 
     from tandem.certify.pairing import read_names
@@ -70,7 +74,7 @@ def convert(
     from tandem.use.port import WORKER, port
 
     names = read_names(names) if names else None
-    with Workers(WORKER) as workers:
+    with at_work("converting"), Workers(WORKER) as workers:
         made = port(source, target, network, workers, override or (), names, num_classes, force, anyway)
     if made.written:
         console.print(f"{source} -> {target}: {made.arrays} arrays of weights and statistics, {made.numbers:,} numbers")

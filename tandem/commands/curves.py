@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Annotated
 
+from tandem.commands.cli import at_work
+
 import typer
 
 
@@ -18,9 +20,10 @@ def curves(
 
     from rich.console import Console
 
-    records = read_runs(runs, epochs)
-    check_received(records, read_settings(runs, records))
-    draw_curves(records, output, TITLES)
+    with at_work("drawing"):
+        records = read_runs(runs, epochs)
+        check_received(records, read_settings(runs, records))
+        draw_curves(records, output, TITLES)
     console = Console(highlight=False)
     console.print(side_by_side(records))
     console.print(f"Curves: {output}", soft_wrap=True)

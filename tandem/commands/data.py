@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Annotated
 
+from tandem.commands.cli import at_work
+
 import typer
 
 
@@ -34,13 +36,15 @@ def data(
     if output.is_dir():
         raise UserError(f"--output {output}: is a folder; name a file")
     files.check_folder(output.parent)
-    dataset = load_dataset(settings.data, settings.seed)
-    pictures.save(samples.draw(dataset, settings), output)
+    with at_work("reading the images"):
+        dataset = load_dataset(settings.data, settings.seed)
+        pictures.save(samples.draw(dataset, settings), output)
+        summary = samples.summary(dataset, settings)
     console = Console(highlight=False, markup=False)
     console.print(samples.class_table(dataset))
     for line in [
         *(f"warning: {note}" for note in dataset.notes),
-        *samples.summary(dataset, settings),
+        *summary,
         f"Samples: {output}",
     ]:
         console.print(line, soft_wrap=True)

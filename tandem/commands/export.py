@@ -9,6 +9,7 @@ from tandem.commands.cli import (
     OwnNetwork,
     ThisFramework,
     ThisOverride,
+    at_work,
     stderr_console,
     with_network,
 )
@@ -38,14 +39,15 @@ def export(
     from rich.console import Console
 
     console, stderr = Console(highlight=False, markup=False, soft_wrap=True), stderr_console()
-    path, error = export(
-        source,
-        kind,
-        framework,
-        with_network(override, network),
-        ema,
-        output,
-        force,
-        lambda line: stderr.print(f"warning: {line}"),
-    )
+    with at_work("exporting"):
+        path, error = export(
+            source,
+            kind,
+            framework,
+            with_network(override, network),
+            ema,
+            output,
+            force,
+            lambda line: stderr.print(f"warning: {line}"),
+        )
     console.print(f"{path}: logits differ from the engine's by {error:.1e} of the largest")

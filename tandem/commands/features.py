@@ -9,6 +9,7 @@ from tandem.commands.cli import (
     OwnNetwork,
     ThisFramework,
     ThisOverride,
+    at_work,
     stderr_console,
     with_network,
 )
@@ -40,5 +41,7 @@ def features(
     folder = output or Path("features", image.stem)
     files.check_folder(folder)
     pixels = read_image(image, classifier.settings.data.image_size)
-    for path in extract(classifier, pixels, layer, folder):
+    with at_work("looking inside"):
+        paths = extract(classifier, pixels, layer, folder)
+    for path in paths:
         print(path)

@@ -2,6 +2,8 @@
 
 from typing import Annotated
 
+from tandem.commands.cli import at_work
+
 import typer
 
 
@@ -14,11 +16,12 @@ def results(
     from tandem.core.paths import ROOT
     from tandem.report.results import written
 
-    stale = [
-        (path, text)
-        for path, text in {**written(ROOT), **page.pages(page.load(ROOT), ROOT)}.items()
-        if not path.exists() or path.read_text(encoding="utf-8") != text
-    ]
+    with at_work("writing"):
+        stale = [
+            (path, text)
+            for path, text in {**written(ROOT), **page.pages(page.load(ROOT), ROOT)}.items()
+            if not path.exists() or path.read_text(encoding="utf-8") != text
+        ]
     for path, text in stale:
         if not check:
             files.write_file(path, text.encode())

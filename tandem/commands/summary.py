@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from tandem.commands.cli import OwnNetwork, stderr_console, with_network
+from tandem.commands.cli import OwnNetwork, at_work, stderr_console, with_network
 
 import typer
 
@@ -32,7 +32,7 @@ def summary(
     from rich.console import Console
 
     stderr = stderr_console()
-    with Workers(WORKER) as workers:
+    with at_work("building the networks"), Workers(WORKER) as workers:
         found = summary.summarize(
             network, with_network(override, own), workers, num_classes, lambda line: stderr.print(f"warning: {line}")
         )
