@@ -9,7 +9,7 @@ from tandem.commands.cli import (
     ThisFramework,
     ThisOverride,
     at_work,
-    stderr_console,
+    warn,
     with_network,
 )
 
@@ -33,11 +33,6 @@ def classify(
 
     from tandem.core.errors import UserError, escaped
     from tandem.use.inference import Classifier, OnnxClassifier, image_files
-
-    stderr = stderr_console()
-
-    def warn(line):
-        stderr.print(f"warning: {line}")
 
     passed_over, found = [], []
     with at_work("classifying"):

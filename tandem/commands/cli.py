@@ -56,8 +56,8 @@ def run(app):
     except OSError as error:
         if error.errno is None:  # no file's: Paddle raises this for what goes wrong in a PyLayer
             raise
-        name = escaped(str(error.filename))
-        print(f"error: {name}: {error.strerror}; check the path and its permissions", file=sys.stderr)
+        where = "" if error.filename is None else f"{escaped(str(error.filename))}: "
+        print(f"error: {where}{error.strerror}; check the path and its permissions", file=sys.stderr)
         sys.exit(2)
 
 
@@ -111,11 +111,9 @@ def interpreters(paddle, tensorflow):
     return {name: str(python) for name, python in (("paddle", paddle), ("tensorflow", tensorflow)) if python}
 
 
-def stderr_console():
-    """A rich Console on stderr that shows text as it is."""
-    from rich.console import Console
-
-    return Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+def warn(line):
+    """Say on stderr what is odd but no error."""
+    print(f"warning: {escaped(line)}", file=sys.stderr)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from tandem.commands.cli import at_work
+from tandem.commands.cli import at_work, warn
 
 import typer
 
@@ -63,7 +63,6 @@ def convert(
         for option, given in (("-o", override), ("--names", names), ("--anyway", anyway)):
             if given:
                 raise UserError(f"{option}: is for weights of a network of your own, by --network; see --help")
-        warn = lambda line: errors.print(f"warning: {line}")  # noqa: E731
         with at_work("converting"):
             line = convert(source, target, config, num_classes, force, warn, network)
         console.print(line)

@@ -10,7 +10,7 @@ from tandem.commands.cli import (
     ThisFramework,
     ThisOverride,
     at_work,
-    stderr_console,
+    warn,
     with_network,
 )
 
@@ -38,10 +38,10 @@ def evaluate(
 
     from rich.console import Console
 
-    console, stderr = Console(highlight=False, markup=False), stderr_console()
+    console = Console(highlight=False, markup=False)
     override = with_network(override, network)
     with at_work("reading the checkpoint"):
-        classifier = Classifier(source, framework, override, ema, lambda line: stderr.print(f"warning: {line}"))
+        classifier = Classifier(source, framework, override, ema, warn)
     how = ["ema"] * ema + ["flip"] * flip
     folder = output or Path("evaluation", "-".join([classifier.name, classifier.framework, *how]))
     files.check_folder(folder)

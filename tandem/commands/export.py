@@ -10,7 +10,7 @@ from tandem.commands.cli import (
     ThisFramework,
     ThisOverride,
     at_work,
-    stderr_console,
+    warn,
     with_network,
 )
 
@@ -38,16 +38,7 @@ def export(
 
     from rich.console import Console
 
-    console, stderr = Console(highlight=False, markup=False, soft_wrap=True), stderr_console()
+    console = Console(highlight=False, markup=False, soft_wrap=True)
     with at_work("exporting"):
-        path, error = export(
-            source,
-            kind,
-            framework,
-            with_network(override, network),
-            ema,
-            output,
-            force,
-            lambda line: stderr.print(f"warning: {line}"),
-        )
+        path, error = export(source, kind, framework, with_network(override, network), ema, output, force, warn)
     console.print(f"{path}: logits differ from the engine's by {error:.1e} of the largest")

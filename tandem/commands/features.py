@@ -10,7 +10,7 @@ from tandem.commands.cli import (
     ThisFramework,
     ThisOverride,
     at_work,
-    stderr_console,
+    warn,
     with_network,
 )
 
@@ -35,9 +35,8 @@ def features(
     from tandem.use.features import extract
     from tandem.use.inference import Classifier
 
-    stderr = stderr_console()
     override = with_network(override, network)
-    classifier = Classifier(source, framework, override, ema, lambda line: stderr.print(f"warning: {line}"))
+    classifier = Classifier(source, framework, override, ema, warn)
     folder = output or Path("features", image.stem)
     files.check_folder(folder)
     pixels = read_image(image, classifier.settings.data.image_size)
