@@ -43,6 +43,7 @@ THEME = "Convolution and padding"
         "paddle": Code(PADDLE_KERNELS, "plain_conv2d", "F.conv2d("),
         "tensorflow": Code(TENSORFLOW_KERNELS, "_pad", "tf.pad("),
     },
+    setting="padding",
 )
 def same_padding():
     """SAME padding at stride 2."""
