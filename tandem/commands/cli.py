@@ -11,6 +11,7 @@ from typing import Annotated
 
 from tandem.core.errors import UserError, escaped
 from tandem.core.patience import company
+from tandem.core.signals import Ended, end_by_exception
 
 import typer
 
@@ -48,8 +49,12 @@ def run(app):
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # so that each gets its own descriptor
         if getattr(sys, name) is None:  # it was closed before Python began
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  until the process ends
+    end_by_exception()
     try:
         app()
+    except Ended as ended:  # as if it had not been caught
+        signal.signal(ended.number, signal.SIG_DFL)
+        os.kill(os.getpid(), ended.number)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
