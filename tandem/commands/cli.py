@@ -11,7 +11,7 @@ from typing import Annotated
 
 from tandem.core.errors import UserError, escaped
 from tandem.core.patience import company
-from tandem.core.signals import Ended, end_by_exception
+from tandem.core.signals import ended_by_exception
 
 import typer
 
@@ -49,21 +49,28 @@ def run(app):
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # so that each gets its own descriptor
         if getattr(sys, name) is None:  # it was closed before Python began
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  until the process ends
-    end_by_exception()
     try:
-        app()
-    except Ended as ended:  # as if it had not been caught
-        signal.signal(ended.number, signal.SIG_DFL)
-        os.kill(os.getpid(), ended.number)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:
-        if error.errno is None:  # no file's: Paddle raises this for what goes wrong in a PyLayer
+        with ended_by_exception() as came:
+            app()
+    except BaseException as error:
+        if came:
+            _end_by(came[0])
+        if isinstance(error, UserError):
+            said = str(error)
+        elif isinstance(error, OSError) and error.errno is not None:  # Paddle has some that are not of a file
+            where = "" if error.filename is None else f"{escaped(str(error.filename))}: "
+            said = f"{where}{error.strerror}; check the path and its permissions"
+        else:
             raise
-        where = "" if error.filename is None else f"{escaped(str(error.filename))}: "
-        print(f"error: {where}{error.strerror}; check the path and its permissions", file=sys.stderr)
+        print(f"error: {said}", file=sys.stderr)
         sys.exit(2)
+
+
+def _end_by(number):
+    """End as if the signal had not been caught; by Ctrl-C with its usual exit code."""
+    if number == signal.SIGINT:
+        sys.exit(130)
+    os.kill(os.getpid(), number)
 
 
 class Voice:
