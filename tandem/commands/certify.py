@@ -54,12 +54,13 @@ def certify(
     python_tensorflow: PythonTensorFlow = None,
 ):
     """Verify that a network computes the same in both frameworks; exit code 1 if it does not."""
-    from tandem.certify import replicas, report
-    from tandem.certify.certificate import DRAWN_STEPS, STEPS, WORKER, certify, subject
-    from tandem.certify.pairing import read_names
-    from tandem.frameworks.workers import Workers
+    with at_work("starting"):
+        from tandem.certify import replicas, report
+        from tandem.certify.certificate import DRAWN_STEPS, STEPS, WORKER, certify, subject
+        from tandem.certify.pairing import read_names
+        from tandem.frameworks.workers import Workers
 
-    from rich.console import Console
+        from rich.console import Console
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
     overrides = [*with_network(override, own), *([f"device={device}"] if device else [])]

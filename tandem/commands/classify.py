@@ -31,8 +31,9 @@ def classify(
     """Classify images of any size and mode: the most probable classes and their probabilities."""
     import json
 
-    from tandem.core.errors import UserError, escaped
-    from tandem.use.inference import Classifier, OnnxClassifier, image_files
+    with at_work("starting"):
+        from tandem.core.errors import UserError, escaped
+        from tandem.use.inference import Classifier, OnnxClassifier, image_files
 
     passed_over, found = [], []
     with at_work("classifying"):

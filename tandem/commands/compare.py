@@ -30,14 +30,15 @@ def compare(
 
     Exit code 1 if they do not compute the same. The same command resumes what was stopped.
     """
-    from tandem.certify import replicas
-    from tandem.certify.certificate import DRAWN_STEPS, STEPS
-    from tandem.certify.report import verdict
-    from tandem.compare import comparison
-    from tandem.compare import report as comparison_report
-    from tandem.config.load import check_config
+    with at_work("starting"):
+        from tandem.certify import replicas
+        from tandem.certify.certificate import DRAWN_STEPS, STEPS
+        from tandem.certify.report import verdict
+        from tandem.compare import comparison
+        from tandem.compare import report as comparison_report
+        from tandem.config.load import check_config
 
-    from rich.console import Console
+        from rich.console import Console
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
     folder = output or Path("comparisons", config.stem)

@@ -58,19 +58,20 @@ def convert(
     console, errors = (Console(stderr=error, soft_wrap=True, markup=False, highlight=False) for error in (False, True))
     checkpoint = source.is_dir() or ".safetensors" in (source.suffix, target.suffix)
     if network is None or config is not None or checkpoint:
-        from tandem.use.convert import convert
-
         for option, given in (("-o", override), ("--names", names), ("--anyway", anyway)):
             if given:
                 raise UserError(f"{option}: is for weights of a network of your own, by --network; see --help")
         with at_work("converting"):
+            from tandem.use.convert import convert
+
             line = convert(source, target, config, num_classes, force, warn, network)
         console.print(line)
         return
 
-    from tandem.certify.pairing import read_names
-    from tandem.frameworks.workers import Workers
-    from tandem.use.port import WORKER, port
+    with at_work("starting"):
+        from tandem.certify.pairing import read_names
+        from tandem.frameworks.workers import Workers
+        from tandem.use.port import WORKER, port
 
     names = read_names(names) if names else None
     with at_work("converting"), Workers(WORKER) as workers:

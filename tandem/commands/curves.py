@@ -14,11 +14,12 @@ def curves(
     epochs: Annotated[int | None, typer.Option(min=1, help="Only so many: for a short run on a long one.")] = None,
 ):
     """Show runs side by side, and draw their loss and error rate over one another."""
-    from tandem.compare.curves import check_received, read_runs, read_settings, side_by_side
-    from tandem.frameworks.base import TITLES
-    from tandem.report.plots import draw_curves
+    with at_work("starting"):
+        from tandem.compare.curves import check_received, read_runs, read_settings, side_by_side
+        from tandem.frameworks.base import TITLES
+        from tandem.report.plots import draw_curves
 
-    from rich.console import Console
+        from rich.console import Console
 
     with at_work("drawing"):
         records = read_runs(runs, epochs)

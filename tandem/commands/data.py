@@ -23,14 +23,15 @@ def data(
     cifar-10-python.tar.gz, -o "data.mirrors=[URL]", or a copy of it, -o data.archive=FILE: its md5 is checked, as by
     md5sum FILE, which has to say c58f30108f718f92721af3b95e74349a.
     """
-    from tandem.config.load import load_config
-    from tandem.core import files
-    from tandem.core.errors import UserError
-    from tandem.data.images import load_dataset
-    from tandem.report import pictures
-    from tandem.use import samples
+    with at_work("starting"):
+        from tandem.config.load import load_config
+        from tandem.core import files
+        from tandem.core.errors import UserError
+        from tandem.data.images import load_dataset
+        from tandem.report import pictures
+        from tandem.use import samples
 
-    from rich.console import Console
+        from rich.console import Console
 
     settings = load_config(config or "se_resnext", override or ())
     if output.is_dir():

@@ -32,16 +32,16 @@ def evaluate(
     ] = None,
 ):
     """Test a checkpoint: accuracy, top-5, loss, a table of the classes, confusion matrix, most confident mistakes."""
-    from tandem.core import files
-    from tandem.use import evaluation
-    from tandem.use.inference import Classifier
+    with at_work("starting"):
+        from tandem.core import files
+        from tandem.use import evaluation
+        from tandem.use.inference import Classifier
 
-    from rich.console import Console
+        from rich.console import Console
 
     console = Console(highlight=False, markup=False)
     override = with_network(override, network)
-    with at_work("reading the checkpoint"):
-        classifier = Classifier(source, framework, override, ema, warn)
+    classifier = Classifier(source, framework, override, ema, warn)
     how = ["ema"] * ema + ["flip"] * flip
     folder = output or Path("evaluation", "-".join([classifier.name, classifier.framework, *how]))
     files.check_folder(folder)

@@ -34,9 +34,10 @@ def export(
 
     Input: images, uint8 [batch, 3, H, W]. Output: logits, float32 [batch, classes].
     """
-    from tandem.use.export import export
+    with at_work("starting"):
+        from tandem.use.export import export
 
-    from rich.console import Console
+        from rich.console import Console
 
     console = Console(highlight=False, markup=False, soft_wrap=True)
     with at_work("exporting"):

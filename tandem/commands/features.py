@@ -30,10 +30,11 @@ def features(
     output: Annotated[Path | None, typer.Option(help="The folder to write to. Default: features/IMAGE.")] = None,
 ):
     """Look inside a network: a layer's activations, as a picture and as .npy, and the first convolution's filters."""
-    from tandem.core import files
-    from tandem.data.images import read_image
-    from tandem.use.features import extract
-    from tandem.use.inference import Classifier
+    with at_work("starting"):
+        from tandem.core import files
+        from tandem.data.images import read_image
+        from tandem.use.features import extract
+        from tandem.use.inference import Classifier
 
     override = with_network(override, network)
     classifier = Classifier(source, framework, override, ema, warn)

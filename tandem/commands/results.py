@@ -11,10 +11,11 @@ def results(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit code 1 if a page is stale.")] = False,
 ):
     """Write docs/results.md, docs/zoo.md and the README's table, in both languages, from results/*.json."""
-    from tandem.certify.zoo import page
-    from tandem.core import files
-    from tandem.core.paths import ROOT
-    from tandem.report.results import written
+    with at_work("starting"):
+        from tandem.certify.zoo import page
+        from tandem.core import files
+        from tandem.core.paths import ROOT
+        from tandem.report.results import written
 
     with at_work("writing"):
         stale = [

@@ -25,11 +25,12 @@ def summary(
     """Show the layers of both twins side by side: output shape, parameters, MACs."""
     import sys
 
-    from tandem.certify.certificate import WORKER
-    from tandem.frameworks.workers import Workers
-    from tandem.use import summary
+    with at_work("starting"):
+        from tandem.certify.certificate import WORKER
+        from tandem.frameworks.workers import Workers
+        from tandem.use import summary
 
-    from rich.console import Console
+        from rich.console import Console
 
     with at_work("building the networks"), Workers(WORKER) as workers:
         found = summary.summarize(network, with_network(override, own), workers, num_classes, warn)

@@ -16,15 +16,16 @@ def traps(
     ] = None,
 ):
     """Switch on each known way to differ, and show where the certificate sees it; exit code 1 if it does not."""
-    from tandem.certify import gallery
-    from tandem.certify.certificate import WORKER
-    from tandem.core import files
-    from tandem.core.errors import UserError
-    from tandem.frameworks.workers import Workers
-    from tandem.traps import hints
-    from tandem.traps.differences import pages, seen
+    with at_work("starting"):
+        from tandem.certify import gallery
+        from tandem.certify.certificate import WORKER
+        from tandem.core import files
+        from tandem.core.errors import UserError
+        from tandem.frameworks.workers import Workers
+        from tandem.traps import hints
+        from tandem.traps.differences import pages, seen
 
-    from rich.console import Console
+        from rich.console import Console
 
     console = Console(highlight=False)
     selected = gallery.chosen(names)

@@ -15,13 +15,14 @@ def zoo(
     Writes results/zoo.json, and from it docs/zoo.md and docs/zoo.zh.md; of the networks not named, these keep what
     they have.
     """
-    from tandem.certify.certificate import WORKER
-    from tandem.certify.zoo import certified, page
-    from tandem.core import files
-    from tandem.core.paths import ROOT
-    from tandem.frameworks.workers import Workers
+    with at_work("starting"):
+        from tandem.certify.certificate import WORKER
+        from tandem.certify.zoo import certified, page
+        from tandem.core import files
+        from tandem.core.paths import ROOT
+        from tandem.frameworks.workers import Workers
 
-    from rich.console import Console
+        from rich.console import Console
 
     console = Console(highlight=False, soft_wrap=True)
     selected, found = page.chosen(names), {}
