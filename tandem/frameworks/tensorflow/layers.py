@@ -196,10 +196,13 @@ class Dropout(tf.keras.layers.Layer):
 def adopt(layer):
     """Make a stock `layer` one of these here, if Keras' own cannot be the same in both frameworks.
 
-    That is a dropout, for its masks.
+    That is a dropout, for its masks. And a convolution of single pixels with a stride is computed as here.
     """
     if type(layer) is tf.keras.layers.Dropout and layer.noise_shape is None:
         layer.__class__, layer.key, layer.first = Dropout, None, 0
+    pixels = type(layer) is tf.keras.layers.Conv2D and layer.kernel_size == (1, 1) and layer.strides != (1, 1)
+    if pixels and layer.data_format == "channels_last" and layer.groups == 1:  # not the class: Keras saves its name
+        layer.convolution_op = lambda x, kernel: kernels.valid_conv2d(x, tf.convert_to_tensor(kernel), layer.strides)
 
 
 def dropout_mask(key, shape, rate, first=0):
