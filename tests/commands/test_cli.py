@@ -111,6 +111,26 @@ cli.run(app)
     assert process.returncode == -number and not [*tmp_path.iterdir()]
 
 
+def test_what_does_not_end_for_a_signal_is_killed():
+    """Native code may go on for long; Python would raise the exception only then."""
+    code = """
+import hashlib
+from tandem.commands import cli
+from tandem.core import signals
+signals.CLEANING = 0.2
+app = cli.make_app()
+@app.command()
+def work():
+    print(flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)
+cli.run(app)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.terminate()
+    assert process.returncode == -signal.SIGKILL
+
+
 def in_python(code):
     """What a Python process of its own says and its errors, which ends without one."""
     finished = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
