@@ -18,8 +18,8 @@ SHARE_CODE = {
     "tensorflow": Code(TENSORFLOW_ENGINE, "Engine._on_device", "share(batch"),
 }
 BATCH_NORM_CODE = {
-    "paddle": Code("tandem/frameworks/paddle/replicas.py", "_BatchNorm.forward", "total, elements ="),
-    "tensorflow": Code("tandem/frameworks/tensorflow/replicas.py", "batch_norm", "total, elements ="),
+    "paddle": Code("tandem/frameworks/paddle/replicas.py", "_BatchNorm.forward", "variances, counts ="),
+    "tensorflow": Code("tandem/frameworks/tensorflow/replicas.py", "batch_norm", "variances, counts ="),
 }
 PADDLE_PARALLEL = PADDLE + "python/paddle/distributed/parallel.py"
 PADDLE_REDUCER = PADDLE + "paddle/fluid/distributed/collective/reducer.cc"

@@ -192,8 +192,8 @@ def batch_norms(shape, offset, scale, training, dtype):
 class Known:
     """In place of a worker's Replicas: gives the sums that are `known`; what comes after is `asked` for."""
 
-    def __init__(self, known):
-        self.known, self.asked = known, []
+    def __init__(self, rank, count, known):
+        self.rank, self.count, self.known, self.asked = rank, count, known, []
 
     def sum(self, tensors):
         self.asked.append(tensors)
@@ -215,7 +215,7 @@ def batch_norm_of_slices(framework, sizes, dtype):
     slices = list(zip(np.split(x, edges), np.split(dy, edges), strict=True))
 
     def take(known):
-        workers = [Known(known) for _ in sizes]
+        workers = [Known(rank, len(sizes), known) for rank in range(len(sizes))]
         return workers, [
             differentiate(
                 framework,

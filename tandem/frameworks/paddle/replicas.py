@@ -52,7 +52,7 @@ def batch_norm(x, weight, bias, epsilon, replicas):
     """Batch normalisation in training over the batch of all `replicas`; also its mean and biased variance.
 
     `x` is [N, C, H, W] or [N, C], the rest [C]. `nn.SyncBatchNorm` has no kernel for CPUs. Here Paddle's kernels
-    compute what is of the slice; mean, variance and gradient take a sum each. It computes in the type of `weight`,
+    compute what is of the slice; the statistics take a sum and the gradient one. It computes in the type of `weight`,
     which is wider than 16 bits.
     """
     return _BatchNorm.apply(x, weight, bias, epsilon, replicas)
@@ -70,11 +70,13 @@ class _BatchNorm(paddle.autograd.PyLayer):
         ctx.fixed = [tensor.stop_gradient for tensor in (x, weight, bias)]
         wide = x.astype(weight.dtype)
         count = paddle.full([1], x.size // weight.size, weight.dtype)
-        own_mean, own_variance = _moments(wide, weight)
-        total, elements = replicas.sum([count * own_mean, count])
-        mean = total / elements
-        (squares,) = replicas.sum([count * (own_variance + (own_mean - mean).square())])
-        variance = squares / elements
+        # A row for each process: so one sum is enough, and no variance is a difference of large numbers.
+        table = paddle.zeros([replicas.count, 2 * weight.size + 1], weight.dtype)
+        table[replicas.rank] = paddle.concat([*_moments(wide, weight), count])
+        means, variances, counts = replicas.sum([table])[0].split([weight.size, weight.size, 1], axis=1)
+        elements = counts.sum()
+        mean = (counts * means).sum(0) / elements
+        variance = (counts * (variances + (means - mean).square())).sum(0) / elements
         y = F.batch_norm(wide, mean, variance, weight, bias, training=False, epsilon=epsilon)
         ctx.save_for_backward(wide, weight, bias, mean, variance, elements)
         ctx.mark_non_differentiable(mean, variance)

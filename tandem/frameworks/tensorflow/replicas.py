@@ -58,19 +58,21 @@ def batch_norm(x, weight, bias, epsilon, replicas):
     """Batch normalisation in training over the batch of all `replicas`; also its mean and biased variance.
 
     `x` is [N, H, W, C], the rest [C]. Keras' `synchronized=True` takes the variance as a difference of two means, which
-    loses digits. Here TensorFlow's kernels compute what is of the slice; mean, variance and gradient take a sum each.
-    They compute in the type of `weight`, which is wider than 16 bits.
+    loses digits. Here TensorFlow's kernels compute what is of the slice; the statistics take a sum and the gradient
+    one. They compute in the type of `weight`, which is wider than 16 bits.
     """
 
     @tf.custom_gradient
     def normalise(x, weight, bias):
         count = tf.cast(tf.size(x) // weight.shape[0], weight.dtype)
         _, *own = kernels.batch_norm(x, weight, bias, None, None, epsilon, training=True)
-        own_mean, own_variance = (tf.where(count > 0, moment, 0) for moment in own)  # of no image they are NaN
-        total, elements = replicas.sum([count * own_mean, count])
-        mean = total / elements
-        (squares,) = replicas.sum([count * (own_variance + (own_mean - mean) ** 2)])
-        variance = squares / elements
+        own = tf.concat([*(tf.where(count > 0, moment, 0) for moment in own), [count]], 0)  # of no image they are NaN
+        # A row for each process: so one sum is enough, and no variance is a difference of large numbers.
+        table = tf.one_hot(replicas.rank, replicas.count, dtype=own.dtype)[:, None] * own
+        means, variances, counts = tf.split(replicas.sum([table])[0], [weight.shape[0], weight.shape[0], 1], axis=1)
+        elements = tf.reduce_sum(counts)
+        mean = tf.reduce_sum(counts * means, 0) / elements
+        variance = tf.reduce_sum(counts * (variances + (means - mean) ** 2), 0) / elements
         with tf.GradientTape() as tape:
             tape.watch([x, weight, bias])
             y, _, _ = kernels.batch_norm(x, weight, bias, mean, variance, epsilon, training=False)
