@@ -67,7 +67,9 @@ class _BatchNorm(paddle.autograd.PyLayer):
     @staticmethod
     def forward(ctx, x, weight, bias, epsilon, replicas):
         ctx.replicas, ctx.epsilon = replicas, epsilon
-        ctx.fixed = [tensor.stop_gradient for tensor in (x, weight, bias)]
+        # Of weight and bias, Paddle's own gives both gradients or none.
+        fixed = weight.stop_gradient or bias.stop_gradient
+        ctx.fixed = x.stop_gradient, fixed, fixed
         wide = x.astype(weight.dtype)
         count = paddle.full([1], x.size // weight.size, weight.dtype)
         # A row for each process: so one sum is enough, and no variance is a difference of large numbers.
