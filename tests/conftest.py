@@ -7,7 +7,9 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import data_utils
+from tandem.certify.certificate import WORKER
 from tandem.frameworks.base import FRAMEWORKS
+from tandem.frameworks.workers import Workers
 
 import pytest
 from hypothesis import settings
@@ -16,7 +18,14 @@ settings.register_profile("tandem", deadline=None)  # the machine is noisy, and 
 settings.load_profile("tandem")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
+def workers():
+    """Both frameworks' processes for certificates: a `Workers`."""
+    with Workers(WORKER) as workers:
+        yield workers
+
+
+@pytest.fixture(scope="session")
 def begin():
     """begin(framework, function, *arguments): a future, in a process for each framework, kept to save its start."""
     context = multiprocessing.get_context("spawn")
@@ -28,7 +37,7 @@ def begin():
         pool.shutdown()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def run_in(begin):
     """run_in(framework, function, *arguments): what it returns in the framework's process."""
     return lambda framework, function, *arguments: begin(framework, function, *arguments).result()

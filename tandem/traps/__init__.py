@@ -55,3 +55,8 @@ def switched_on(name, framework):
 def known(first):
     """The names of at most three traps that show as a certificate's `first` difference does: see hints.py."""
     return hints.known(first, TRAPS.values())
+
+
+def of_layer(entry):
+    """The names of at most three traps that a layer which differs by itself looks like: see hints.py."""
+    return hints.of_layer(entry, TRAPS.values())

@@ -99,6 +99,7 @@ def dropout_downscaled():
         "paddle": Code(PADDLE_LAYERS, "dropout_mask", "dropout.threshold(rate)"),
         "tensorflow": Code(TENSORFLOW_LAYERS, "dropout_mask", "dropout.threshold(rate)"),
     },
+    setting="rate",
 )
 def dropout_keep_rate():
     """A dropout rate taken as the probability to keep."""

@@ -79,6 +79,7 @@ class Trap:
         paddle, tensorflow, tandem: what each of them does.
         sources: addresses of the code or documentation that says so.
         code: by framework, where Tandem does it: a `Code`.
+        setting: the setting of a layer that is wrong (see `layer_calls` of inspection.py), or None.
         not_probed: why there is no mutation, or None.
         varies: whether what it does is not the same twice, as where memory is not initialised.
     """
@@ -95,6 +96,7 @@ class Trap:
     tandem: str
     sources: tuple
     code: dict[str, Code]
+    setting: str | None = None
     not_probed: str | None = None
     varies: bool = False
 

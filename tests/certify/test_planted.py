@@ -3,10 +3,9 @@
 from pathlib import Path
 
 from tandem.certify import report as certificate_report
-from tandem.certify.certificate import WORKER, certify
+from tandem.certify.certificate import certify
 from tandem.config.load import check_config
 from tandem.frameworks.base import FRAMEWORKS
-from tandem.frameworks.workers import Workers
 
 import planted
 import pytest
@@ -23,12 +22,6 @@ EVERYTHING = {
 
 SMALL, LARGE = {"batch_size": 5}, {"batch_size": 64}
 """With the first, no step has more images than the certified ones: few mistakes should need one that has."""
-
-
-@pytest.fixture(scope="module")
-def workers():
-    with Workers(WORKER) as workers:
-        yield workers
 
 
 def certified(workers, mistake="", framework="", only="", precision="float64", **more):

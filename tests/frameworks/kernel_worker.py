@@ -152,6 +152,23 @@ def strided(inputs, groups, plain):
     return strides, (*values, differentiate("tensorflow", own, [np.abs(array) for array in arrays], "float64"))
 
 
+def stock_strides():
+    """The strides of the operators of Keras' own 1x1 convolutions that are adopted; their values are as before."""
+    from tandem.frameworks.tensorflow.layers import adopt
+
+    import tensorflow as tf
+
+    found = {}
+    for name, inputs, strides in (("narrow", 7, 2), ("apart", 7, (1, 2)), ("wide", 16, 2)):
+        layer, x = tf.keras.layers.Conv2D(5, 1, strides, padding="same"), tf.random.normal([2, 5, 6, inputs])
+        before = layer(x)
+        adopt(layer)
+        np.testing.assert_allclose(layer(x), before, rtol=1e-5, atol=1e-6)
+        operators = tf.function(layer).get_concrete_function(x).graph.get_operations()
+        found[name] = next(operator.get_attr("strides")[1:3] for operator in operators if operator.type == "Conv2D")
+    return found
+
+
 def shared(*arguments):
     """`convolutions` in Paddle, whose threads share a convolution of any size."""
     with patch.object(kernels_of("paddle"), "_SHARED_OUT", 0):

@@ -90,7 +90,7 @@ def test_tensorflows_convolution_equals_its_plain_form(run_in, case):
 
 
 def test_no_narrow_convolution_of_one_pixel_has_a_stride_in_tensorflow(run_in):
-    """Of one, oneDNN's gradient of the weight writes beyond its memory: see `_valid_conv2d`. Values stay the same."""
+    """Of one, oneDNN's gradient of the weight writes beyond its memory: see `valid_conv2d`. Values stay the same."""
     for inputs, plain, strides, groups in (
         (15, False, [1], 1),
         (15, True, [1], 1),
@@ -100,6 +100,10 @@ def test_no_narrow_convolution_of_one_pixel_has_a_stride_in_tensorflow(run_in):
         taken, (narrow, exact, terms) = run_in("tensorflow", kernel_worker.strided, inputs, groups, plain)
         assert taken == strides * groups
         assert agree(narrow, exact, terms, EPS["float32"]) == [True] * 3
+
+
+def test_nor_has_one_of_keras_own_in_a_users_network(run_in):
+    assert run_in("tensorflow", kernel_worker.stock_strides) == {"narrow": [1, 1], "apart": [1, 1], "wide": [2, 2]}
 
 
 @settings(max_examples=60)

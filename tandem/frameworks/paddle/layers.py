@@ -135,12 +135,15 @@ class Dropout(nn.Layer):
         return x * dropout_mask(self.key, x.shape, self.rate, self.first).astype(x.dtype) / (1 - self.rate)
 
 
-def adopt(layer, shared):
+def adopt(layer, shared=False):
     """Make a stock `layer` one of these here, if Paddle's own cannot be the same in both frameworks.
 
-    That is a dropout, for its masks, and average pooling to 1x1, for its gradient. Where the batch is `shared` with
-    other processes, it is also a batch norm that normalises with the batch's statistics in training, and only then.
+    That is a dropout, for its masks; average pooling to 1x1, for its gradient; and a batch norm with an activation
+    inside, so that its output can be seen before that. Where the batch is `shared` with other processes, it is also one
+    that normalises with the batch's statistics in training, and only then.
     """
+    if type(layer) is nn.BatchNorm and layer._act:
+        layer.__class__, layer.activation, layer._act = ActivatedBatchNorm, getattr(F, layer._act), None
     if type(layer) is nn.Dropout and layer.axis is None and layer.mode == "upscale_in_train":
         layer.__class__, layer.rate, layer.key, layer.first = Dropout, layer.p, None, 0
     to_pixel = type(layer) is nn.AdaptiveAvgPool2D and layer._output_size in (1, (1, 1), [1, 1])
@@ -189,6 +192,14 @@ class GlobalAveragePool(nn.Layer):
     def forward(self, x):
         """See `global_average_pool`."""
         return global_average_pool(x)
+
+
+class ActivatedBatchNorm(nn.BatchNorm):
+    """Paddle's older batch norm, whose `activation` comes after the hooks, as if it were a layer of its own."""
+
+    def __call__(self, x):
+        """Normalise, then activate."""
+        return self.activation(super().__call__(x))
 
 
 class AverageToPixel(nn.AdaptiveAvgPool2D):

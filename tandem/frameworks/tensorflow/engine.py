@@ -523,13 +523,17 @@ class Engine(base.Engine):
 
 def arrays_of(model):
     """By canonical name, each weight and statistic of a Keras `model`, and the layer that holds it."""
-    holders = {id(x): layer for _, layer in _named_layers(model, "") for x in _own_variables(layer)}
+    holders = {}
+    for name, layer in _named_layers(model, ""):
+        for variable in _own_variables(layer):
+            holders.setdefault(id(variable), (name, layer))
     arrays = {}
     for variable in model.weights:
-        # stage1.conv.weight for model/stage1/conv/kernel; a functional model's paths do not have the model's name.
-        *path, last = variable.path.removeprefix(f"{model.name}/").replace("/", ".").split(".")
-        name = state.unused(".".join([*path, CANONICAL.get(last, last)]), arrays)
-        arrays[name] = variable, holders.get(id(variable), model)
+        # Not by the variable's path: a model built by itself and put into another keeps the paths that it had.
+        name, layer = holders.get(id(variable), ("", model))
+        last = variable.path.rpartition("/")[2]
+        name = state.unused(".".join(filter(None, [name, CANONICAL.get(last, last)])), arrays)
+        arrays[name] = variable, layer
     return arrays
 
 

@@ -214,13 +214,17 @@ class Dropout(tf.keras.layers.Layer):
         return {**super().get_config(), "rate": self.rate}
 
 
-def adopt(layer, shared):
+def adopt(layer, shared=False):
     """Make a stock `layer` one of these here, if Keras' own cannot be the same in both frameworks.
 
-    That is a dropout, for its masks. Where the batch is `shared` with other processes, it is also a batch norm.
+    That is a dropout, for its masks. And a convolution of single pixels with a stride is computed as here. Where the
+    batch is `shared` with other processes, it is also a batch norm.
     """
     if type(layer) is tf.keras.layers.Dropout and layer.noise_shape is None:
         layer.__class__, layer.key, layer.first = Dropout, None, 0
+    pixels = type(layer) is tf.keras.layers.Conv2D and layer.kernel_size == (1, 1) and layer.strides != (1, 1)
+    if pixels and layer.data_format == "channels_last" and layer.groups == 1:  # not the class: Keras saves its name
+        layer.convolution_op = lambda x, kernel: kernels.valid_conv2d(x, tf.convert_to_tensor(kernel), layer.strides)
     norm = shared and type(layer) is tf.keras.layers.BatchNormalization and not layer.renorm
     if norm and layer.axis in (-1, layer.input_spec.ndim - 1):
         layer.__class__ = SyncBatchNorm
