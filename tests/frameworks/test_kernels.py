@@ -139,6 +139,15 @@ def test_tensorflows_fused_batch_norm_equals_the_composed_one(run_in, shape, off
         assert (np.abs(plain[index] - exact[index]) <= eps).all(), index
 
 
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("sizes", [(5,), (3, 2, 0), (1, 4)])
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_the_batch_norm_of_slices_is_that_of_the_whole_batch(run_in, framework, sizes, dtype):
+    shared, whole = run_in(framework, kernel_worker.batch_norm_of_slices, framework, sizes, dtype)
+    for ours, theirs in zip(shared, whole, strict=True):
+        assert np.abs(ours - theirs).max() < 50 * EPS[dtype] * np.abs(theirs).max()
+
+
 def test_what_is_too_small_or_too_few_is_not_shared(run_in):
     """In Paddle: 64 channels of 16x16 pixels are 590,000 MACs to 4 channels with 3x3, and 147,000 to 1."""
     enough, small = (3, (16, 16), 64, 4, 3, 1, 1, 1, "float32"), (3, (16, 16), 64, 1, 3, 1, 1, 1, "float32")

@@ -13,7 +13,7 @@ from tandem.certify import gallery
 from tandem.core.paths import ROOT
 from tandem.traps import hints
 from tandem.traps.differences import pages, seen
-from tandem.traps.trap import PROBES
+from tandem.traps.trap import BOTH, PROBES
 
 import pytest
 from typer.testing import CliRunner
@@ -25,11 +25,14 @@ TRIED = [name for name, trap in traps.TRAPS.items() if not trap.not_probed]
 
 @pytest.fixture(scope="module")
 def spring(workers):
-    """A function from the name of a trap to its `Found`; each is sprung once."""
+    """A function from the name of a trap to its `Found`; each is sprung once, and those of several workers together."""
     found = {}
 
     def spring(name):
-        if name not in found:
+        if name not in found and traps.TRAPS[name].framework == BOTH:
+            shared = [trap for trap in traps.TRAPS.values() if trap.framework == BOTH]
+            found.update({one.trap.name: one for one in gallery.spring_in_workers(shared)})
+        elif name not in found:
             found[name] = gallery.spring(traps.TRAPS[name], workers)
         return found[name]
 
@@ -142,7 +145,7 @@ from tandem import traps
 from tandem.config.load import check_config
 from tandem.core.errors import UserError
 from tandem.frameworks.paddle import engine as engine_paddle
-from tandem.traps.trap import PROBES
+from tandem.traps.trap import BOTH, PROBES
 from tandem.data.batches import Batch
 
 batch = Batch(np.arange(4 * 3 * 16 * 16, dtype=np.uint32).astype(np.uint8).reshape(4, 3, 16, 16), np.arange(4))
