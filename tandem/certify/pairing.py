@@ -9,7 +9,6 @@ written. Where several layers still look alike, they pair off in the order of ex
 import dataclasses
 import math
 from collections import Counter
-from pathlib import Path
 
 from tandem.certify.sameness import Difference
 from tandem.config import yaml_text
@@ -89,11 +88,7 @@ def read_names(path):
     Raises:
         UserError: it cannot be read, or is no such map.
     """
-    try:
-        names = yaml_text.read(Path(path).read_bytes()[: yaml_text.BYTES + 1].decode(), path)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); give a YAML map of layers, as pairing.yaml is") from error
-    return check_names(names, path)
+    return check_names(yaml_text.read(yaml_text.text_of(path, "map of layers"), path), path)
 
 
 def check_names(names, origin):

@@ -81,7 +81,7 @@ def of_layer(entry, traps):
     akin = [trap for trap in traps if trap.shows and _kinship(entry.type, trap.shows[1]) in (0, 1)]
     if entry.settings:
         return [trap.name for trap in akin if trap.setting in entry.settings][:MOST]
-    quantity, what = next(iter(entry.what.items()))
+    quantity, what = next(iter(entry.what.items()), (None, ""))
     if entry.why or quantity not in PHASES:
         return []
     first = {"step": 0, "phase": PHASES[quantity], "layer": entry.type, "error": entry.error, "what": what}

@@ -193,7 +193,7 @@ def test_numbers_are_written_with_their_digits():
     assert (
         writer.amount(RESULTS.find("speed", "the input pipeline alone, crop and flip", "speed")) == "237,000 images/s"
     )
-    assert writer.amount(RESULTS.find("certificates", "SE-ResNeXt small", "worst error")) == "3e-14"
+    assert writer.amount(RESULTS.find("certificates", "LeNet-5", "worst error")) == "5e-15"
     epoch = RESULTS.find("accuracy", "SE-ResNeXt small, 20 epochs", "time of an epoch (range)")
     assert (writer.amount(epoch), chinese.amount(epoch)) == ("4 to 5 min", "4 到 5 分钟")
 
