@@ -7,13 +7,22 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import data_utils
+from tandem.certify.certificate import WORKER
 from tandem.frameworks.base import FRAMEWORKS
+from tandem.frameworks.workers import Workers
 
 import pytest
 from hypothesis import settings
 
 settings.register_profile("tandem", deadline=None)  # the machine is noisy, and no test is about time
 settings.load_profile("tandem")
+
+
+@pytest.fixture(scope="session")
+def workers():
+    """Both frameworks' processes for certificates: a `Workers`."""
+    with Workers(WORKER) as workers:
+        yield workers
 
 
 @pytest.fixture(scope="module")

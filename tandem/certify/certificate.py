@@ -647,9 +647,10 @@ def _take_large_step(certificate, workers, settings, dataset, size):
     per_image = OUTPUT_COPIES * sum(array.nbytes for array in outputs) / EVALUATED
     fitting, in_time = available_memory() / per_image, LARGE_SECONDS / certificate.step_seconds * certificate.batch_size
     size = int(min(configured, fitting, in_time))
-    if size < configured:
+    if configured > certificate.batch_size and size < configured:
         why = "take too long" if in_time < fitting else "need too much memory"
-        certificate.notes.append(f"The large batch has {size} images: the configured {configured} would {why} here")
+        taken = f"The large batch has {size} images" if size > certificate.batch_size else "No large batch was tried"
+        certificate.notes.append(f"{taken}: the configured {configured} would {why} here")
     if size <= certificate.batch_size:
         return
     workers.step += 1

@@ -1,14 +1,18 @@
-"""The gallery: switch each trap of tandem/traps on, certify its probe, and tell where the certificate saw it."""
+"""The gallery: switch each trap of tandem/traps on, certify its probe, and tell where the certificate saw it.
+
+Those of several workers are all tried in one job a framework.
+"""
 
 import difflib
 from typing import NamedTuple
 
 from tandem import traps
 from tandem.certify.certificate import certify
+from tandem.certify.replicas import to_lines, try_traps
 from tandem.config.load import check_config
 from tandem.core.errors import UserError
 from tandem.traps.differences import size
-from tandem.traps.trap import BATCH_SIZE, PROBES, STEPS, Trap
+from tandem.traps.trap import BATCH_SIZE, BOTH, PROBES, STEPS, WORKERS, Trap
 
 from rich.table import Table
 
@@ -18,7 +22,8 @@ class Found(NamedTuple):
 
     Attributes:
         trap: a `Trap`.
-        first: the certificate's first difference, or None: not caught, or not probed.
+        first: the certificate's first difference, or None: not caught, or not probed. Of several workers the larger of
+            the two frameworks'.
         passed: whether it was caught where it is known to show; true for what is not probed.
     """
 
@@ -63,8 +68,34 @@ def spring(trap, workers):
     except UserError as error:  # it cannot even be built
         first = {"step": 0, "phase": "building", "name": trap.framework, "layer": "", "error": None}
         first["what"] = str(error)
+    return Found(trap, first, _shows(trap, first))
+
+
+def spring_in_workers(trapped):
+    """Switch each of the traps `trapped` on in several workers, and compare them with one process: a list of `Found`.
+
+    Raises:
+        UserError: workers differ without any trap, or die.
+    """
+    found = []
+    for probe in dict.fromkeys(trap.probe for trap in trapped):
+        those = [trap for trap in trapped if trap.probe == probe]
+        results = try_traps(_settings(probe), WORKERS, [trap.name for trap in those])
+        clean = {framework: by_trap[None] for framework, by_trap in results.items()}
+        if not all(result["passed"] for result in clean.values()):
+            raise UserError(f"the probe {probe} fails without any trap: {'; '.join(to_lines(clean))}")
+        for trap in those:
+            firsts = [by_trap[trap.name]["first"] for by_trap in results.values()]
+            wrong = [first for first in firsts if not _shows(trap, first)]
+            first = wrong[0] if wrong else max(firsts, key=lambda first: first["error"])
+            found.append(Found(trap, first, not wrong))
+    return found
+
+
+def _shows(trap, first):
+    """Whether the first difference is where `trap` is known to show."""
     phase, layer = trap.shows
-    return Found(trap, first, first is not None and first["phase"] == phase and layer in (None, first["layer"]))
+    return first is not None and first["phase"] == phase and layer in (None, first["layer"])
 
 
 def run(selected, workers, report=None):
@@ -79,16 +110,21 @@ def run(selected, workers, report=None):
         UserError: a probe does not pass without a trap.
     """
     report = report or (lambda what, done: None)
-    versions, found, done = {}, [], 0
+    versions, found, done = {}, {}, 0
     for probe in _probes(selected):
         report(f"{probe}, clean", done)
         versions = clean(probe, workers)
         done += 1
+    shared = [trap for trap in selected if trap.framework == BOTH]
     for trap in selected:
-        report(trap.name, done)
-        found.append(spring(trap, workers))
-        done += 1
-    return found, versions
+        if trap.framework != BOTH:
+            report(trap.name, done)
+            found[trap.name] = spring(trap, workers)
+            done += 1
+    if shared:
+        report("several workers", done)
+        found |= {one.trap.name: one for one in spring_in_workers(shared)}
+    return [found[trap.name] for trap in selected], versions
 
 
 def parts(selected):
@@ -118,4 +154,4 @@ def _settings(probe):
 
 
 def _probes(selected):
-    return list(dict.fromkeys(trap.probe for trap in selected if not trap.not_probed))
+    return list(dict.fromkeys(trap.probe for trap in selected if not trap.not_probed and trap.framework != BOTH))

@@ -9,7 +9,6 @@ written. Where several layers still look alike, they pair off in the order of ex
 import dataclasses
 import math
 from collections import Counter
-from pathlib import Path
 
 from tandem.certify.sameness import Difference
 from tandem.config import yaml_text
@@ -89,11 +88,7 @@ def read_names(path):
     Raises:
         UserError: it cannot be read, or is no such map.
     """
-    try:
-        names = yaml_text.read(Path(path).read_bytes()[: yaml_text.BYTES + 1].decode(), path)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); give a YAML map of layers, as pairing.yaml is") from error
-    return check_names(names, path)
+    return check_names(yaml_text.read(yaml_text.text_of(path, "map of layers"), path), path)
 
 
 def check_names(names, origin):
@@ -208,67 +203,85 @@ def _spread(first, second, found, weighted, label):
 
     `label` is the attribute that both of a pair have in common.
     """
-    sides = (first, second)
-
-    def pairs_by(rounds):
-        """The layers of both sides that look alike, by what they look like from so many layers away."""
-        anchors = (dict.fromkeys(found), {theirs: ours for ours, (theirs, _) in found.items()})
-        groups = {}
-        for side, (layers, known) in enumerate(zip(sides, anchors, strict=True)):
-            names = {name: name if side == 0 else known[name] for name in known}
-            near = _near(layers, lambda layer: bool(layer.arrays) == weighted or layer.name in names)  # noqa: B023
-            look = {
-                name: ("pair", names[name]) if name in names else ("layer", getattr(layer, label))
-                for name, layer in layers.items()
-            }
-            for _ in range(rounds):
-                look = {
-                    name: look[name]
-                    if name in names
-                    else hash((look[name], *(tuple(sorted(hash(look.get(x)) for x in ends)) for ends in near[name])))
-                    for name in near
-                }
-            for name in near:
-                if name not in names and bool(layers[name].arrays) == weighted:
-                    groups.setdefault(look[name], ([], []))[side].append(name)
-        return [group for group in groups.values() if all(group)]
-
     while True:
-        for rounds in range(ROUNDS, -1, -1):
-            alone = [group for group in pairs_by(rounds) if len(group[0]) == len(group[1]) == 1]
-            if alone:
-                found |= {ours: (theirs, "flow") for (ours,), (theirs,) in alone}
-                break
+        looks = _alike(first, second, found, weighted, label)
+        alone = ([group for group in groups if len(group[0]) == len(group[1]) == 1] for groups in looks)
+        even = ([group for group in groups if len(group[0]) == len(group[1])] for groups in looks)
+        if pairs := next(filter(None, alone), None):
+            found |= {ours: (theirs, "flow") for (ours,), (theirs,) in pairs}
+        elif groups := next(filter(None, even), None):
+            # Several look alike: the first of them, in the order of execution.
+            ours, theirs = min(groups, key=lambda group: first[group[0][0]].number)
+            found[ours[0]] = theirs[0], "order"
         else:
-            for rounds in range(ROUNDS, -1, -1):
-                # Several look alike: the first of them, in the order of execution.
-                groups = [group for group in pairs_by(rounds) if len(group[0]) == len(group[1])]
-                if groups:
-                    ours, theirs = min(groups, key=lambda group: first[group[0][0]].number)
-                    found[ours[0]] = theirs[0], "order"
-                    break
-            else:
-                return
+            return
 
 
-def _near(layers, counts):
-    """By name, of the layers that count: the nearest ones before and behind, through those that do not."""
+def _alike(first, second, found, weighted, label):
+    """The unpaired layers of both sides in groups that look alike: lists of groups, from the widest look to none.
+
+    A layer looks as its `label` says, and as what lies before and behind it does. A layer of a label that the other
+    side does not have is looked through. A look of one width tells pools between layers first, and then it does not:
+    a wrong port may lack one.
+    """
+    names = {framework: {} for framework in FRAMEWORKS}  # Paddle's, of those that are paired
+    for ours, (theirs, _) in found.items():
+        for framework, name in zip(FRAMEWORKS, (ours, theirs), strict=True):
+            names[framework][name] = ours
+    sides = dict(zip(FRAMEWORKS, (first, second), strict=True))
+    labels = {
+        framework: {getattr(layer, label) for name, layer in layers.items() if name not in names[framework]}
+        for framework, layers in sides.items()
+    }
+    common = set.intersection(*labels.values())
+    looks = {}
+    for side, (framework, layers) in enumerate(sides.items()):
+        paired = names[framework]
+        open_ = {
+            name
+            for name, layer in layers.items()
+            if name not in paired and bool(layer.arrays) == weighted and getattr(layer, label) in common
+        }
+        near = _near(layers, open_ | paired.keys())
+        begin = {name: ("pair", paired[name]) if name in paired else getattr(layers[name], label) for name in near}
+        for pools in (True, False):
+            look = begin
+            for rounds in range(ROUNDS + 1):
+                if rounds:
+                    further = {name: _look(name, look, near, pools) for name in near if name not in paired}
+                    look = begin | further
+                groups = looks.setdefault((rounds, pools), {})
+                for name in layers:
+                    if name in open_:
+                        groups.setdefault(look[name], ([], []))[side].append(name)
+    return [[group for group in looks[width].values() if all(group)] for width in sorted(looks, reverse=True)]
+
+
+def _look(name, look, near, pools):
+    """What the layer `name` looks like from one layer further away than in `look`, as a hash."""
+    sides = (sorted(hash((look.get(other), pools and pool)) for other, pool in ends) for ends in near[name])
+    return hash((look[name], *map(tuple, sides)))
+
+
+def _near(layers, counted):
+    """By name, of the layers `counted`: the nearest ones before and behind, through others, and if through a pool."""
 
     def reach(name, ends):
         seen, near = set(), set()
-        waiting = [other for call in layers[name].calls for other in getattr(call, ends)]
+        waiting = [(other, False) for call in layers[name].calls for other in getattr(call, ends)]
         while waiting:
-            call = waiting.pop()
-            if call in seen:
+            call, pool = waiting.pop()
+            if (call, pool) in seen:
                 continue
-            seen.add(call)
-            if not call.layer or counts(layers[call.layer]):
-                near.add(call.layer)
+            seen.add((call, pool))
+            if not call.layer or call.layer in counted:
+                near.add((call.layer, pool))
             else:
-                waiting += getattr(call, ends)
+                pool = pool or "pool" in str(layers[call.layer].kind)
+                waiting += [(other, pool) for other in getattr(call, ends)]
         return near
 
-    return {name: (reach(name, "sources"), reach(name, "readers")) for name in layers if counts(layers[name])}
+    return {name: (reach(name, "sources"), reach(name, "readers")) for name in layers if name in counted}
 
 
 def _pairing(first, second, found):

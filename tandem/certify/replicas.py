@@ -1,9 +1,11 @@
 """Whether several workers compute the same as one process, framework by framework.
 
 Each worker runs python -m tandem.certify.replicas FRAMEWORK FOLDER. It takes every step of FOLDER together with the
-others; rank 0 takes it once more by itself, from the same state, and compares what both leave, in every element.
+others; rank 0 takes it once more by itself, from the same state, and compares what both leave, in every element. Then
+it does the same with each of the traps that it is to try (tandem/traps/replicas.py).
 """
 
+import contextlib
 import hashlib
 import json
 import math
@@ -12,6 +14,7 @@ import tempfile
 from pathlib import Path
 
 import data_utils
+from tandem import traps
 from tandem.certify.certificate import LATE, LEARNING_RATES, SUMS, drawn_images, drawn_state
 from tandem.certify.sameness import STATE_KINDS, compare, of_kind
 from tandem.config.load import check_config
@@ -30,6 +33,9 @@ TOLERANCE = 1e-10
 
 STEPS, DRAWN_STEPS = 8, 2
 """Training steps from the initial state on; and after those, each from a drawn state of its own."""
+
+FEW = 2
+"""So many steps are taken where traps are tried, which show at once."""
 
 FEWEST = 3
 """Images in a step, where a batch norm normalises over the images alone: the gradient through it would be zero but for
@@ -50,14 +56,30 @@ def certify_workers(settings, count, state=None, pythons=None):
 
     Returns:
         A dict from framework to `passed`, `count`, `sizes` (images of each step's batch), `phases` (by name the worst
-        `error`, None where it is not finite, its `name` and `step`) and `equal` (whether all workers ended with the
-        same bits). Where a worker failed, to `passed` and `failed`, in words.
+        `error`, None where it is not finite, its `name` and `step`), `first` (where they first differ, as
+        `Certificate.first`, or None) and `equal` (whether all workers ended with the same bits). Where a worker failed,
+        to `passed` and `failed`, in words.
 
     Raises:
         UserError: bad data or device, or a network that cannot be built.
     """
     if count == 1:
         return {}
+    return {framework: results[None] for framework, results in try_traps(settings, count, (), state, pythons).items()}
+
+
+def try_traps(settings, count, names, state=None, pythons=None):
+    """Compare workers as they are and with each of the traps `names`, all in one job a framework.
+
+    Args: see `certify_workers`. With `names`, few steps are taken.
+
+    Returns:
+        A dict from framework to a dict from each name, and None for workers as they are, to what `certify_workers`
+        returns of it.
+
+    Raises:
+        UserError: see `certify_workers`.
+    """
     settings = check_config({**settings.model_dump(mode="json"), "precision": "float64"}, "certificate")
     data = settings.data
     available = data.source != "cifar10" or data.archive or Path(data.directory, data_utils.FOLDER).is_dir()
@@ -65,21 +87,34 @@ def certify_workers(settings, count, state=None, pythons=None):
     found = {}
     with tempfile.TemporaryDirectory(prefix="tandem-") as folder:
         folder = Path(folder)
-        _write(folder, settings, dataset, count, state)
+        _write(folder, settings, dataset, count, state, names)
         for framework in FRAMEWORKS:
             python = (pythons or {}).get(framework, sys.executable)
             command = [python, "-m", "tandem.certify.replicas", framework, str(folder)]
+            failed = ""
             try:
                 with Job(framework, count, command) as job:
                     job.wait()
             except JobFailed as error:
-                found[framework] = {"passed": False, "failed": str(error)}
-                continue
-            ends = [json.loads((folder / f"{framework}-{rank}.json").read_text()) for rank in range(count)]
-            equal, sizes, phases = len({end["digest"] for end in ends}) == 1, ends[0]["sizes"], ends[0]["phases"]
-            passed = equal and all(_number(phase["error"]) <= TOLERANCE for phase in phases.values())
-            found[framework] = {"passed": passed, "count": count, "sizes": sizes, "phases": phases, "equal": equal}
+                failed = str(error)
+            found[framework] = {name: _result(folder, framework, count, name, failed) for name in (None, *names)}
     return found
+
+
+def _result(folder, framework, count, trap, failed):
+    """What `certify_workers` returns of one framework, from what its workers have written."""
+    paths = [_end(folder, framework, rank, trap) for rank in range(count)]
+    if not all(path.exists() for path in paths):
+        first = {"step": 0, "phase": "running", "name": framework, "layer": "", "error": None, "what": failed}
+        return {"passed": False, "failed": failed, "first": first}
+    ends = [json.loads(path.read_text()) for path in paths]
+    equal = len({end.pop("digest") for end in ends}) == 1
+    return {"passed": equal and ends[0]["first"] is None, "count": count, **ends[0], "equal": equal}
+
+
+def _end(folder, framework, rank, trap):
+    """The file in which a worker writes what it found."""
+    return folder / f"{framework}-{rank}-{trap}.json"
 
 
 def to_lines(found):
@@ -95,10 +130,13 @@ def to_lines(found):
         line = f"{verdict}  {title}: {result['count']} workers against one process, batches of {sizes} images: "
         line += f"worst error {_number(worst['error']):.1e} of {TOLERANCE:.0e} ({phase}, {worst['name']})"
         lines.append(line + ("" if result["equal"] else "; the workers do not end with equal weights"))
+        if known := traps.known(result["first"]):
+            lines.append("Known mistakes that look like this:")
+            lines += [f"  {traps.TRAPS[name].title}: docs/differences.md#{name}" for name in known]
     return lines
 
 
-def _write(folder, settings, dataset, count, state):
+def _write(folder, settings, dataset, count, state, names):
     """Write all that the workers need into `folder`."""
     train, seed = dataset.train, settings.seed
     mean, std = normalization(train.images, settings.data.normalization)
@@ -119,6 +157,7 @@ def _write(folder, settings, dataset, count, state):
         "settings": settings.model_dump(mode="json"),
         "classes": len(dataset.class_names),
         "resumed": state is not None,
+        "traps": names,
     }
     (folder / "job.json").write_text(json.dumps(job))
 
@@ -132,13 +171,13 @@ class _Comparison:
 
     Attributes:
         state: the state after the last step, by name; it is that of `engine`.
-        phases: by name, the worst `error`, its `name` and `step`.
+        phases, first: see `certify_workers`.
     """
 
     def __init__(self, engine, one):
         self.engine, self.one = engine, one
         self.state = engine.state()
-        self.phases = {}
+        self.phases, self.first = {}, None
 
     def take(self, step, phase, method, *arguments):
         """Have both run a `method` that returns sums, from `state`; compare the sums and the states after it."""
@@ -156,9 +195,13 @@ class _Comparison:
 
     def _enter(self, step, phase, sides):
         for difference in compare(sides, phase):
+            error = difference.error if math.isfinite(difference.error) else None
             if phase not in self.phases or difference.error > _number(self.phases[phase]["error"]):
-                error = difference.error if math.isfinite(difference.error) else None
                 self.phases[phase] = {"error": error, "name": difference.name, "step": step}
+            if self.first is None and difference.error > TOLERANCE:
+                layer = self.engine.layer_types().get(difference.name.rpartition(".")[0], "")
+                self.first = {"step": step, "phase": phase, "name": difference.name, "layer": layer}
+                self.first |= {"error": error, "what": difference.what}
 
 
 def _number(error):
@@ -174,16 +217,28 @@ def main(framework, folder):
     preprocessing = files.read_arrays(folder / "preprocessing")
     module = load_engine(framework)
     replicas = module.join(settings)
-    engine = module.Engine(settings, classes, **preprocessing, replicas=replicas)
-    one = module.Engine(settings, classes, **preprocessing) if replicas.rank == 0 else None
-    if job["resumed"]:
-        state = files.read_arrays(folder / "checkpoint")
-        engine.load_state({name: np.array(state[name]) for name in engine.shapes if name in state}, "checkpoint")
-    else:
-        initialise(engine, settings, files.read_arrays(folder / "images")["images"], **preprocessing)
-    comparison, sizes = _Comparison(engine, one), []
-    fewest = FEWEST if "BatchNorm1D" in engine.layer_types().values() else 1
-    for step in range(STEPS + DRAWN_STEPS):
+    one = None
+    for trap in (None, *job["traps"]):
+        with traps.switched_on(trap, framework) if trap else contextlib.nullcontext():
+            engine = module.Engine(settings, classes, **preprocessing, replicas=replicas)
+            if one is None and replicas.rank == 0:
+                one = module.Engine(settings, classes, **preprocessing)
+            if job["resumed"]:
+                state = files.read_arrays(folder / "checkpoint")
+                engine.load_state(
+                    {name: np.array(state[name]) for name in engine.shapes if name in state}, "checkpoint"
+                )
+            else:
+                initialise(engine, settings, files.read_arrays(folder / "images")["images"], **preprocessing)
+            end = _take_steps(_Comparison(engine, one), folder, settings, few=bool(job["traps"]))
+        _end(folder, framework, replicas.rank, trap).write_text(json.dumps(end))
+
+
+def _take_steps(comparison, folder, settings, few):
+    """Have `comparison` take all steps of `folder`, or the first `few`; return what this worker found."""
+    sizes, steps = [], FEW if few else STEPS + DRAWN_STEPS
+    fewest = FEWEST if _over_images_alone(comparison.engine, folder) else 1
+    for step in range(steps):
         drawn = step >= STEPS
         if drawn:
             comparison.state = drawn_state(comparison.state, settings.seed, step)
@@ -199,8 +254,14 @@ def main(framework, folder):
                 comparison.take(step, f"evaluation of {size}", "evaluate", batch)
                 comparison.take(step, f"evaluation of {size} with flip", "evaluate", batch, True)
     digest = hashlib.sha256(b"".join(array.tobytes() for _, array in sorted(comparison.state.items()))).hexdigest()
-    end = {"phases": comparison.phases, "sizes": sizes, "digest": digest}
-    (folder / f"{framework}-{replicas.rank}.json").write_text(json.dumps(end))
+    return {"phases": comparison.phases, "first": comparison.first, "sizes": sizes, "digest": digest}
+
+
+def _over_images_alone(engine, folder):
+    """Whether a batch norm of the network normalises over the images alone. All workers must ask."""
+    outputs = engine.trace_evaluation(Batch(**files.read_arrays(folder / f"evaluated-{EVALUATED[0]}")))
+    norms = [name for name, kind in engine.layer_types().items() if "BatchNorm" in kind]
+    return any(outputs[f"output/{name}"].ndim == 2 for name in norms if f"output/{name}" in outputs)
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def pairing_table(certificate):
 
 def to_table(certificate):
     """A rich Table: a row for each phase, with the tensor of its worst error."""
-    steps = f"{certificate.steps} steps and {DRAWN_STEPS} from a drawn state"
+    steps = f"{certificate.steps} step{'s' * (certificate.steps > 1)} and {DRAWN_STEPS} from a drawn state"
     table = Table(title=f"{certificate.network}: {steps}, {certificate.batch_size} images each")
     table.add_column("phase")
     table.add_column("arrays", justify="right")
@@ -119,7 +119,9 @@ def verdict(certificate):
     took = f"{certificate.seconds:.0f} s"
     if certificate.apart:
         lines.append("Layers that differ by themselves:")
-        lines += [f"  {entry}" for entry in certificate.apart]
+        for entry in certificate.apart:
+            names = traps.of_layer(entry)
+            lines.append(f"  {entry}" + (f" (see {', '.join(names)})" if names else ""))
     if certificate.passed and certificate.apart:
         return [
             *lines,
@@ -131,11 +133,17 @@ def verdict(certificate):
     if certificate.pairing is not None and certificate.pairing.guessed:
         guessed = ", ".join(f"{name}: {certificate.pairing.layers[name]}" for name in certificate.pairing.guessed)
         lines.append(f"Paired in the order of execution only; if that is wrong, give --names with them: {guessed}")
-    known = traps.known(certificate.first)
+    known = _known(certificate)
     if known:
         lines.append("Known mistakes that look like this:")
         lines += [f"  {traps.TRAPS[name].title}: docs/differences.md#{name}" for name in known]
     return [*lines, f"FAILED in {took}. {failure(certificate)}"]
+
+
+def _known(certificate):
+    """The names of the traps that the layers which differ by themselves look like, or else the first difference."""
+    of_layers = dict.fromkeys(name for entry in certificate.apart for name in traps.of_layer(entry))
+    return list(of_layers) if certificate.apart else traps.known(certificate.first)
 
 
 def failure(certificate):
@@ -244,7 +252,8 @@ def to_html(certificate, overrides=()):
         allowed=allowed(certificate),
         failure=failure(certificate),
         elsewhere=first is None or ":" in first["phase"] or first["phase"] in NOT_IN_TABLE,
-        known=[traps.TRAPS[name] for name in traps.known(first)],
+        known=[traps.TRAPS[name] for name in _known(certificate)],
+        hints=[[traps.TRAPS[name] for name in traps.of_layer(entry)] for entry in certificate.apart],
         phases=folded(certificate),
         drawn_steps=DRAWN_STEPS,
         layers=_layers(certificate),

@@ -10,6 +10,7 @@ import contextlib
 import importlib
 import json
 import os
+import shutil
 import sys
 import time
 import traceback
@@ -396,15 +397,17 @@ def main(framework, folder, commands=Worker):
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what your own network or native code prints is not an answer, so it goes to stderr
     worker = commands(framework, folder)
-    for line in sys.stdin:
-        command, arguments = json.loads(line)
-        try:
-            reply = {"answer": getattr(worker, command)(**arguments)}
-        except UserError as error:
-            reply = {"user_error": str(error)}
-        except Exception as error:  # your own network may raise anything
-            reply = {"raised": where(error)}
-        print(json.dumps(reply), file=answers, flush=True)
+    with contextlib.suppress(BrokenPipeError):
+        for line in sys.stdin:
+            command, arguments = json.loads(line)
+            try:
+                reply = {"answer": getattr(worker, command)(**arguments)}
+            except UserError as error:
+                reply = {"user_error": str(error)}
+            except Exception as error:  # your own network may raise anything
+                reply = {"raised": where(error)}
+            print(json.dumps(reply), file=answers, flush=True)
+    shutil.rmtree(folder, ignore_errors=True)  # what started this was killed: otherwise it kills this, and does that
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-from tandem.commands.cli import OwnNetwork, PythonPaddle, PythonTensorFlow, interpreters, with_network
+from tandem.commands.cli import OwnNetwork, PythonPaddle, PythonTensorFlow, at_work, interpreters, with_network
 
 import typer
 
@@ -54,24 +54,21 @@ def certify(
     python_tensorflow: PythonTensorFlow = None,
 ):
     """Verify that a network computes the same in both frameworks; exit code 1 if it does not."""
-    from tandem.certify import replicas, report
-    from tandem.certify.certificate import DRAWN_STEPS, STEPS, WORKER, certify, subject
-    from tandem.certify.pairing import read_names
-    from tandem.core.patience import company
-    from tandem.frameworks.workers import Workers
+    with at_work("starting"):
+        from tandem.certify import replicas, report
+        from tandem.certify.certificate import DRAWN_STEPS, STEPS, WORKER, certify, subject
+        from tandem.certify.pairing import read_names
+        from tandem.frameworks.workers import Workers
 
-    from rich.console import Console
-    from rich.progress import Progress
+        from rich.console import Console
 
-    console, stderr = Console(highlight=False, markup=False, soft_wrap=True), Console(stderr=True)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
     overrides = [*with_network(override, own), *([f"device={device}"] if device else [])]
     settings, state = subject(network, overrides)
     with (
-        Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as progress,
+        at_work("certifying", (steps or STEPS) + DRAWN_STEPS) as report_steps,
         Workers(WORKER, interpreters(python_paddle, python_tensorflow)) as workers,
-        company(stderr.print, lambda: "still certifying"),
     ):
-        bar = progress.add_task("Certifying", total=(steps or STEPS) + DRAWN_STEPS)
         certificate = certify(
             network,
             settings,
@@ -80,7 +77,7 @@ def certify(
             batch_size,
             precision,
             state,
-            report=lambda n: progress.update(bar, completed=n),
+            report=report_steps,
             names=names and read_names(names),
         )
     folder = output or Path("certificates", Path(network).stem)
@@ -90,7 +87,8 @@ def certify(
     console.print(report.to_table(certificate))
     for line in [*report.verdict(certificate), f"Certificate: {folder / 'certificate.html'}"]:
         console.print(line)
-    shared = replicas.certify_workers(settings, count, state, interpreters(python_paddle, python_tensorflow))
+    with at_work("certifying the workers"):
+        shared = replicas.certify_workers(settings, count, state, interpreters(python_paddle, python_tensorflow))
     for line in replicas.to_lines(shared):
         console.print(line)
     passed = certificate.passed and all(result["passed"] for result in shared.values())

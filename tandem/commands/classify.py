@@ -3,7 +3,15 @@
 from pathlib import Path
 from typing import Annotated
 
-from tandem.commands.cli import Averaged, OwnNetwork, ThisFramework, ThisOverride, stderr_console, with_network
+from tandem.commands.cli import (
+    Averaged,
+    OwnNetwork,
+    ThisFramework,
+    ThisOverride,
+    at_work,
+    warn,
+    with_network,
+)
 
 import typer
 
@@ -23,30 +31,28 @@ def classify(
     """Classify images of any size and mode: the most probable classes and their probabilities."""
     import json
 
-    from tandem.core.errors import UserError, escaped
-    from tandem.use.inference import Classifier, OnnxClassifier, image_files
+    with at_work("starting"):
+        from tandem.core.errors import UserError, escaped
+        from tandem.use.inference import Classifier, OnnxClassifier, image_files
 
-    stderr = stderr_console()
-
-    def warn(line):
-        stderr.print(f"warning: {line}")
-
-    passed_over = []
-    files = image_files(images, passed_over.append)
-    if source.suffix.lower() != ".onnx":
-        classifier = Classifier(source, framework, with_network(override, network), ema, warn)
-    elif framework or override or network or ema:
-        raise UserError(
-            f"{source}: an exported model has no such options; leave out --framework, -o and --ema, and --network"
-        )
-    else:
-        classifier = OnnxClassifier(source)
-    found = []
-    for path, classes in classifier.classify(files, top, warn):
-        if as_json:
-            found.append({"image": str(path), "top": [{"class": name, "probability": part} for name, part in classes]})
+    passed_over, found = [], []
+    with at_work("classifying"):
+        files = image_files(images, passed_over.append)
+        if source.suffix.lower() != ".onnx":
+            classifier = Classifier(source, framework, with_network(override, network), ema, warn)
+        elif framework or override or network or ema:
+            raise UserError(
+                f"{source}: an exported model has no such options; leave out --framework, -o and --ema, and --network"
+            )
         else:
-            print(f"{escaped(str(path))}: {', '.join(f'{name} {part:.2%}' for name, part in classes)}")
+            classifier = OnnxClassifier(source)
+        for path, classes in classifier.classify(files, top, warn):
+            if as_json:
+                found.append(
+                    {"image": str(path), "top": [{"class": name, "probability": part} for name, part in classes]}
+                )
+            else:
+                print(f"{escaped(str(path))}: {', '.join(f'{name} {part:.2%}' for name, part in classes)}")
     for line in passed_over:  # last, for what is wrong is one line
         warn(line)
     if as_json:

@@ -1,5 +1,6 @@
 """What all commands share: one line for bad input, and options that mean the same everywhere."""
 
+import contextlib
 import json
 import os
 import signal
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Annotated
 
 from tandem.core.errors import UserError, escaped
+from tandem.core.patience import company
+from tandem.core.signals import ended_by_exception
 
 import typer
 
@@ -43,20 +46,31 @@ Averaged = Annotated[
 
 def run(app):
     """Run a typer app. A `UserError`, or a file that cannot be had, becomes one line on stderr and exit code 2."""
-    for name in ("stdout", "stderr"):
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # so that each gets its own descriptor
         if getattr(sys, name) is None:  # it was closed before Python began
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  until the process ends
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  until the process ends
     try:
-        app()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:
-        if error.errno is None:  # no file's: Paddle raises this for what goes wrong in a PyLayer
+        with ended_by_exception() as came:
+            app()
+    except BaseException as error:
+        if came:
+            _end_by(came[0])
+        if isinstance(error, UserError):
+            said = str(error)
+        elif isinstance(error, OSError) and error.errno is not None:  # Paddle has some that are not of a file
+            where = "" if error.filename is None else f"{escaped(str(error.filename))}: "
+            said = f"{where}{error.strerror}; check the path and its permissions"
+        else:
             raise
-        name = escaped(str(error.filename))
-        print(f"error: {name}: {error.strerror}; check the path and its permissions", file=sys.stderr)
+        print(f"error: {said}", file=sys.stderr)
         sys.exit(2)
+
+
+def _end_by(number):
+    """End as if the signal had not been caught; by Ctrl-C with its usual exit code."""
+    if number == signal.SIGINT:
+        sys.exit(130)
+    os.kill(os.getpid(), number)
 
 
 class Voice:
@@ -109,8 +123,39 @@ def interpreters(paddle, tensorflow):
     return {name: str(python) for name, python in (("paddle", paddle), ("tensorflow", tensorflow)) if python}
 
 
-def stderr_console():
-    """A rich Console on stderr that shows text as it is."""
-    from rich.console import Console
+def warn(line):
+    """Say on stderr what is odd but no error."""
+    print(f"warning: {escaped(line)}", file=sys.stderr)
 
-    return Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+
+@contextlib.contextmanager
+def at_work(what, total=None):
+    """A context in which stderr shows that `what` ("certifying") goes on: by a line every ten seconds; where how many
+    parts it has in `total` is known, and stderr is a terminal, by a bar.
+
+    It gives a function that takes how many of the parts are done, and what is being done now, if that changes.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    now = what
+
+    def report(done, what=what):
+        nonlocal now
+        now = what
+        progress.update(bar, completed=done, description=_begun(what))
+
+    # A copy of stderr, which is heard also while the output of a library is dropped (`environment.quiet`).
+    with open(os.dup(2), "w", encoding="utf-8") as stderr:
+        console = Console(file=stderr, highlight=False, markup=False, soft_wrap=True)
+        animated = total is not None and console.is_terminal and not console.is_dumb_terminal
+        columns = TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn()
+        progress = Progress(*columns, console=console, transient=True, disable=not animated)
+        with progress, contextlib.nullcontext() if animated else company(console.print, lambda: f"still {now}"):
+            bar = progress.add_task(_begun(what), total=total)
+            yield report
+
+
+def _begun(what):
+    """`what` as the beginning of a line."""
+    return what[:1].upper() + what[1:]

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from tandem.commands.cli import PythonPaddle, PythonTensorFlow, interpreters
+from tandem.commands.cli import PythonPaddle, PythonTensorFlow, at_work, interpreters
 
 import typer
 
@@ -30,29 +30,23 @@ def compare(
 
     Exit code 1 if they do not compute the same. The same command resumes what was stopped.
     """
-    from tandem.certify import replicas
-    from tandem.certify.certificate import DRAWN_STEPS, STEPS
-    from tandem.certify.report import verdict
-    from tandem.compare import comparison
-    from tandem.compare import report as comparison_report
-    from tandem.config.load import check_config
-    from tandem.core.patience import company
+    with at_work("starting"):
+        from tandem.certify import replicas
+        from tandem.certify.certificate import DRAWN_STEPS, STEPS
+        from tandem.certify.report import verdict
+        from tandem.compare import comparison
+        from tandem.compare import report as comparison_report
+        from tandem.config.load import check_config
 
-    from rich.console import Console
-    from rich.progress import Progress
+        from rich.console import Console
 
-    console, stderr = Console(highlight=False, markup=False, soft_wrap=True), Console(stderr=True)
+    console = Console(highlight=False, markup=False, soft_wrap=True)
     folder = output or Path("comparisons", config.stem)
     pythons = interpreters(python_paddle, python_tensorflow)
-    with (
-        Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as progress,
-        company(stderr.print, lambda: "still certifying"),
-    ):
-        bar = progress.add_task("Certifying", total=STEPS + DRAWN_STEPS)
-        found = comparison.begin(
-            config, override or (), folder, seeds, pythons, lambda done: progress.update(bar, completed=done), workers
-        )
-    shared = replicas.certify_workers(check_config(found.settings, found.name), workers, pythons=pythons)
+    with at_work("certifying", STEPS + DRAWN_STEPS) as report_steps:
+        found = comparison.begin(config, override or (), folder, seeds, pythons, report_steps, workers)
+    with at_work("certifying the workers"):
+        shared = replicas.certify_workers(check_config(found.settings, found.name), workers, pythons=pythons)
     for line in [*verdict(found.certificate), *replicas.to_lines(shared)]:
         console.print(line)
     same = found.certificate.passed and all(result["passed"] for result in shared.values())
@@ -63,7 +57,8 @@ def compare(
             console.print("Stopped; the same command resumes")
             raise typer.Exit(130) from None
         console.print(comparison_report.to_table(found))
-    comparison_report.save(found, folder)
+    with at_work("drawing"):
+        comparison_report.save(found, folder)
     for line in [*comparison.verdicts(found), f"Report: {folder / 'report.html'}"]:
         console.print(line)
     if not same:

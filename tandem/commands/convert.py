@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Annotated
 
+from tandem.commands.cli import at_work, warn
+
 import typer
 
 
@@ -56,21 +58,23 @@ def convert(
     console, errors = (Console(stderr=error, soft_wrap=True, markup=False, highlight=False) for error in (False, True))
     checkpoint = source.is_dir() or ".safetensors" in (source.suffix, target.suffix)
     if network is None or config is not None or checkpoint:
-        from tandem.use.convert import convert
-
         for option, given in (("-o", override), ("--names", names), ("--anyway", anyway)):
             if given:
                 raise UserError(f"{option}: is for weights of a network of your own, by --network; see --help")
-        warn = lambda line: errors.print(f"warning: {line}")  # noqa: E731
-        console.print(convert(source, target, config, num_classes, force, warn, network))
+        with at_work("converting"):
+            from tandem.use.convert import convert
+
+            line = convert(source, target, config, num_classes, force, warn, network)
+        console.print(line)
         return
 
-    from tandem.certify.pairing import read_names
-    from tandem.frameworks.workers import Workers
-    from tandem.use.port import WORKER, port
+    with at_work("starting"):
+        from tandem.certify.pairing import read_names
+        from tandem.frameworks.workers import Workers
+        from tandem.use.port import WORKER, port
 
     names = read_names(names) if names else None
-    with Workers(WORKER) as workers:
+    with at_work("converting"), Workers(WORKER) as workers:
         made = port(source, target, network, workers, override or (), names, num_classes, force, anyway)
     if made.written:
         console.print(f"{source} -> {target}: {made.arrays} arrays of weights and statistics, {made.numbers:,} numbers")

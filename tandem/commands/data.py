@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Annotated
 
+from tandem.commands.cli import at_work
+
 import typer
 
 
@@ -21,26 +23,29 @@ def data(
     cifar-10-python.tar.gz, -o "data.mirrors=[URL]", or a copy of it, -o data.archive=FILE: its md5 is checked, as by
     md5sum FILE, which has to say c58f30108f718f92721af3b95e74349a.
     """
-    from tandem.config.load import load_config
-    from tandem.core import files
-    from tandem.core.errors import UserError
-    from tandem.data.images import load_dataset
-    from tandem.report import pictures
-    from tandem.use import samples
+    with at_work("starting"):
+        from tandem.config.load import load_config
+        from tandem.core import files
+        from tandem.core.errors import UserError
+        from tandem.data.images import load_dataset
+        from tandem.report import pictures
+        from tandem.use import samples
 
-    from rich.console import Console
+        from rich.console import Console
 
     settings = load_config(config or "se_resnext", override or ())
     if output.is_dir():
         raise UserError(f"--output {output}: is a folder; name a file")
     files.check_folder(output.parent)
-    dataset = load_dataset(settings.data, settings.seed)
-    pictures.save(samples.draw(dataset, settings), output)
+    with at_work("reading the images"):
+        dataset = load_dataset(settings.data, settings.seed)
+        pictures.save(samples.draw(dataset, settings), output)
+        summary = samples.summary(dataset, settings)
     console = Console(highlight=False, markup=False)
     console.print(samples.class_table(dataset))
     for line in [
         *(f"warning: {note}" for note in dataset.notes),
-        *samples.summary(dataset, settings),
+        *summary,
         f"Samples: {output}",
     ]:
         console.print(line, soft_wrap=True)

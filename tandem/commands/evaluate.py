@@ -9,7 +9,8 @@ from tandem.commands.cli import (
     OwnNetwork,
     ThisFramework,
     ThisOverride,
-    stderr_console,
+    at_work,
+    warn,
     with_network,
 )
 
@@ -31,24 +32,24 @@ def evaluate(
     ] = None,
 ):
     """Test a checkpoint: accuracy, top-5, loss, a table of the classes, confusion matrix, most confident mistakes."""
-    from tandem.core import files
-    from tandem.use import evaluation
-    from tandem.use.inference import Classifier
+    with at_work("starting"):
+        from tandem.core import files
+        from tandem.use import evaluation
+        from tandem.use.inference import Classifier
 
-    from rich.console import Console
-    from rich.progress import Progress
+        from rich.console import Console
 
-    console, stderr = Console(highlight=False, markup=False), stderr_console()
+    console = Console(highlight=False, markup=False)
     override = with_network(override, network)
-    classifier = Classifier(source, framework, override, ema, lambda line: stderr.print(f"warning: {line}"))
+    classifier = Classifier(source, framework, override, ema, warn)
     how = ["ema"] * ema + ["flip"] * flip
     folder = output or Path("evaluation", "-".join([classifier.name, classifier.framework, *how]))
     files.check_folder(folder)
-    split = classifier.dataset().test
-    with Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
-        bar = progress.add_task("Testing", total=len(split.labels) * (2 if flip else 1))
-        found = evaluation.evaluate(classifier, split, flip, lambda done: progress.update(bar, completed=done))
-    written = evaluation.save(found, split.images, folder)
+    with at_work("reading the images"):
+        split = classifier.dataset().test
+    with at_work("testing", len(split.labels) * (2 if flip else 1)) as report:
+        found = evaluation.evaluate(classifier, split, flip, report)
+        written = evaluation.save(found, split.images, folder)
     for table in (evaluation.class_table(found), evaluation.confusion_table(found)):
         if table is not None:
             console.print(table)

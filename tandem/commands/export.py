@@ -9,7 +9,8 @@ from tandem.commands.cli import (
     OwnNetwork,
     ThisFramework,
     ThisOverride,
-    stderr_console,
+    at_work,
+    warn,
     with_network,
 )
 
@@ -33,19 +34,12 @@ def export(
 
     Input: images, uint8 [batch, 3, H, W]. Output: logits, float32 [batch, classes].
     """
-    from tandem.use.export import export
+    with at_work("starting"):
+        from tandem.use.export import export
 
-    from rich.console import Console
+        from rich.console import Console
 
-    console, stderr = Console(highlight=False, markup=False, soft_wrap=True), stderr_console()
-    path, error = export(
-        source,
-        kind,
-        framework,
-        with_network(override, network),
-        ema,
-        output,
-        force,
-        lambda line: stderr.print(f"warning: {line}"),
-    )
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    with at_work("exporting"):
+        path, error = export(source, kind, framework, with_network(override, network), ema, output, force, warn)
     console.print(f"{path}: logits differ from the engine's by {error:.1e} of the largest")

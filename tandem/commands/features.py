@@ -9,7 +9,8 @@ from tandem.commands.cli import (
     OwnNetwork,
     ThisFramework,
     ThisOverride,
-    stderr_console,
+    at_work,
+    warn,
     with_network,
 )
 
@@ -29,16 +30,18 @@ def features(
     output: Annotated[Path | None, typer.Option(help="The folder to write to. Default: features/IMAGE.")] = None,
 ):
     """Look inside a network: a layer's activations, as a picture and as .npy, and the first convolution's filters."""
-    from tandem.core import files
-    from tandem.data.images import read_image
-    from tandem.use.features import extract
-    from tandem.use.inference import Classifier
+    with at_work("starting"):
+        from tandem.core import files
+        from tandem.data.images import read_image
+        from tandem.use.features import extract
+        from tandem.use.inference import Classifier
 
-    stderr = stderr_console()
     override = with_network(override, network)
-    classifier = Classifier(source, framework, override, ema, lambda line: stderr.print(f"warning: {line}"))
+    classifier = Classifier(source, framework, override, ema, warn)
     folder = output or Path("features", image.stem)
     files.check_folder(folder)
     pixels = read_image(image, classifier.settings.data.image_size)
-    for path in extract(classifier, pixels, layer, folder):
+    with at_work("looking inside"):
+        paths = extract(classifier, pixels, layer, folder)
+    for path in paths:
         print(path)

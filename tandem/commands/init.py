@@ -16,13 +16,12 @@ def init(
     import shlex
 
     from tandem.config.load import check_config
+    from tandem.core import files
     from tandem.core.errors import UserError
 
     network = {"name": "own", "file": str(file)}
     check_config({"network": network, "schedule": {"name": "constant"}, "epochs": 1}, str(file))  # its name
-    try:
-        with file.open("x", encoding="utf-8") as written:
-            written.write(TEMPLATE.read_text(encoding="utf-8").replace("mynet", file.stem))
-    except FileExistsError:
-        raise UserError(f"{file}: is there already; choose another name") from None
+    if file.exists():
+        raise UserError(f"{file}: is there already; choose another name")
+    files.write_file(file, TEMPLATE.read_text(encoding="utf-8").replace("mynet", file.stem).encode())
     print(f"Written: {file}. Next: tandem certify {shlex.quote(str(file))}")

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from tandem.commands.cli import OwnNetwork, stderr_console, with_network
+from tandem.commands.cli import OwnNetwork, at_work, warn, with_network
 
 import typer
 
@@ -25,17 +25,15 @@ def summary(
     """Show the layers of both twins side by side: output shape, parameters, MACs."""
     import sys
 
-    from tandem.certify.certificate import WORKER
-    from tandem.frameworks.workers import Workers
-    from tandem.use import summary
+    with at_work("starting"):
+        from tandem.certify.certificate import WORKER
+        from tandem.frameworks.workers import Workers
+        from tandem.use import summary
 
-    from rich.console import Console
+        from rich.console import Console
 
-    stderr = stderr_console()
-    with Workers(WORKER) as workers:
-        found = summary.summarize(
-            network, with_network(override, own), workers, num_classes, lambda line: stderr.print(f"warning: {line}")
-        )
+    with at_work("building the networks"), Workers(WORKER) as workers:
+        found = summary.summarize(network, with_network(override, own), workers, num_classes, warn)
     console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 160)
     console.print(summary.to_table(found, network))
     for line in summary.verdict(found):

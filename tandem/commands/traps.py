@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Annotated
 
+from tandem.commands.cli import at_work
+
 import typer
 
 
@@ -14,29 +16,23 @@ def traps(
     ] = None,
 ):
     """Switch on each known way to differ, and show where the certificate sees it; exit code 1 if it does not."""
-    from tandem.certify import gallery
-    from tandem.certify.certificate import WORKER
-    from tandem.core import files
-    from tandem.core.errors import UserError
-    from tandem.frameworks.workers import Workers
-    from tandem.traps import hints
-    from tandem.traps.differences import pages, seen
+    with at_work("starting"):
+        from tandem.certify import gallery
+        from tandem.certify.certificate import WORKER
+        from tandem.core import files
+        from tandem.core.errors import UserError
+        from tandem.frameworks.workers import Workers
+        from tandem.traps import hints
+        from tandem.traps.differences import pages, seen
 
-    from rich.console import Console
-    from rich.progress import Progress
+        from rich.console import Console
 
-    console, stderr = Console(highlight=False), Console(stderr=True)
+    console = Console(highlight=False)
     selected = gallery.chosen(names)
     if output and names:
         raise UserError("--output: the page holds every trap; leave out the names")
-    with (
-        Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as progress,
-        Workers(WORKER) as workers,
-    ):
-        bar = progress.add_task("Traps", total=gallery.parts(selected))
-        found, versions = gallery.run(
-            selected, workers, lambda what, done: progress.update(bar, description=what, completed=done)
-        )
+    with at_work("starting", gallery.parts(selected)) as report, Workers(WORKER) as workers:
+        found, versions = gallery.run(selected, workers, lambda what, done: report(done, what))
     console.print(gallery.table(found))
     if not all(one.passed for one in found):
         raise typer.Exit(1)

@@ -2,6 +2,8 @@
 
 from typing import Annotated
 
+from tandem.commands.cli import at_work
+
 import typer
 
 
@@ -13,32 +15,30 @@ def zoo(
     Writes results/zoo.json, and from it docs/zoo.md and docs/zoo.zh.md; of the networks not named, these keep what
     they have.
     """
-    from tandem.certify.certificate import WORKER
-    from tandem.certify.zoo import certified, page
-    from tandem.core import files
-    from tandem.core.paths import ROOT
-    from tandem.frameworks.workers import Workers
+    with at_work("starting"):
+        from tandem.certify.certificate import WORKER
+        from tandem.certify.zoo import certified, page
+        from tandem.core import files
+        from tandem.core.paths import ROOT
+        from tandem.frameworks.workers import Workers
 
-    from rich.console import Console
-    from rich.progress import Progress
+        from rich.console import Console
 
-    console, stderr = Console(highlight=False, soft_wrap=True), Console(stderr=True)
+    console = Console(highlight=False, soft_wrap=True)
     selected, found = page.chosen(names), {}
     page.load()  # before the work, so that a file that cannot be read shows
-    with Progress(console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
-        for network in selected:
-            bar = progress.add_task(network, total=len(certified.PAIRS) * certified.steps())
-            with Workers(WORKER) as workers:  # anew, for the memory
-                found[network] = certified.certify_network(
-                    network,
-                    workers,
-                    lambda pair, done, bar=bar, network=network: progress.update(
-                        bar, description=f"{network}, {pair}", completed=done
-                    ),
-                )
-            progress.remove_task(bar)
-            # Read anew: another tandem zoo may have written.
-            files.write_file(ROOT / page.DATA, page.dumped({**page.load(), network: found[network]}).encode())
+    for network in selected:
+        with (
+            at_work(network, len(certified.PAIRS) * certified.steps()) as report,
+            Workers(WORKER) as workers,  # anew, for the memory
+        ):
+            found[network] = certified.certify_network(
+                network,
+                workers,
+                lambda pair, done, network=network, report=report: report(done, f"{network}, {pair}"),
+            )
+        # Read anew: another tandem zoo may have written.
+        files.write_file(ROOT / page.DATA, page.dumped({**page.load(), network: found[network]}).encode())
     console.print(page.table(found))
     for path, text in page.pages(page.load()).items():
         files.write_file(path, text.encode())

@@ -23,7 +23,7 @@ from tandem.certify.certificate import WORKER
 from tandem.compare.curves import check_received, images_per_second
 from tandem.config.load import check_config, load_config, save_config
 from tandem.core import files
-from tandem.core.errors import UserError
+from tandem.core.errors import UserError, said
 from tandem.core.machine import machine
 from tandem.core.paths import child_environment
 from tandem.core.processes import ends_with_this
@@ -31,6 +31,7 @@ from tandem.core.signals import STOPPING
 from tandem.frameworks.base import FRAMEWORKS
 from tandem.frameworks.layer_table import totals
 from tandem.frameworks.workers import Workers
+from tandem.training import checkpoint
 from tandem.training.recorder import TESTED, read_metrics
 from tandem.use import summary
 
@@ -187,8 +188,18 @@ def read_run(folder):
         A dict: `epochs`, for each that was tested its number, `epoch`, its `seconds` of training since the start,
         `test` and `train` (dicts of `accuracy`, `top5` and `loss`); and `figures`, see `KEYS`. And the environment as a
         dict.
+
+    Raises:
+        UserError: its files are damaged.
     """
-    records = read_metrics(folder / "metrics.jsonl")
+    try:
+        return _figures(read_metrics(folder / "metrics.jsonl")), json.loads((folder / "environment.json").read_text())
+    except (OSError, ValueError, LookupError, RecursionError) as error:  # they are not what a run writes
+        raise UserError(f"{folder}: is no finished run ({said(error)}); delete it, and it is made again") from error
+
+
+def _figures(records):
+    """The epochs and figures of a run, by its records."""
     lasted = {}
     for record in records:
         if record["kind"] == "batch":
@@ -205,9 +216,9 @@ def read_run(folder):
         "train_loss": last["train"]["loss"],
         "epoch_seconds": statistics.median(list(lasted.values())[1:] or lasted.values()),
         "images_per_second": images_per_second(records),
-        "peak_memory": max(record["peak_memory"] or 0 for record in ends) or None,
+        "peak_memory": max(record.get("peak_memory") or 0 for record in ends) or None,
     }
-    return {"epochs": epochs, "figures": figures}, json.loads((folder / "environment.json").read_text())
+    return {"epochs": epochs, "figures": figures}
 
 
 def mean_and_std(values):
@@ -319,7 +330,7 @@ def _train(folder, settings, framework, seed, python, say, workers=1):
     if done and done[-1] == settings.epochs:
         return
     command = [python, *_command(framework, folder / "config.yaml", seed, workers)]
-    if any((run / "checkpoints").glob("*.safetensors")):
+    if checkpoint.all_in(run / "checkpoints"):
         where = ["--resume", str(run)]
     else:
         shutil.rmtree(run, ignore_errors=True)  # it was killed before its first checkpoint

@@ -5,10 +5,10 @@ import math
 from pathlib import Path
 from statistics import median
 
+from tandem.config import yaml_text
 from tandem.core.errors import UserError
 from tandem.training.recorder import TESTED, read_metrics
 
-import yaml
 from rich.table import Table
 
 DECIDE_BATCHES = ("data", "seed", "batch_size", "epochs", "schedule", "optimizer")
@@ -32,10 +32,17 @@ def read_runs(folders, epochs=None):
 
 
 def read_settings(folders, labels):
-    """The settings of each run folder, as dicts, by `labels`; None where there are none."""
-    paths = [Path(folder, "config.yaml") for folder in folders]
-    texts = (path.read_text(encoding="utf-8") if path.is_file() else "null" for path in paths)
-    return {label: yaml.safe_load(text) for label, text in zip(labels, texts, strict=True)}
+    """The settings of each run folder, as dicts, by `labels`; None where there are none.
+
+    Raises:
+        UserError: a config.yaml cannot be read.
+    """
+    found = {}
+    for label, folder in zip(labels, folders, strict=True):
+        path = Path(folder, "config.yaml")
+        values = yaml_text.read(yaml_text.text_of(path, "config"), path) if path.is_file() else None
+        found[label] = values if isinstance(values, dict) else None
+    return found
 
 
 def side_by_side(runs):
@@ -111,7 +118,7 @@ def _of_last_epoch(part, name):
 
 def _first_loss(records):
     """NaN where the run went on from a checkpoint of another."""
-    return records[0]["loss"] if records and records[0]["step"] == 1 else math.nan
+    return records[0].get("loss", math.nan) if records and records[0]["step"] == 1 else math.nan
 
 
 def images_per_second(records):

@@ -45,12 +45,7 @@ def load_config(path, overrides=()):
         UserError: the file is not there, cannot be read or is not YAML, or a key is unknown, missing or wrong.
     """
     path = find_config(path)
-    try:
-        with path.open("rb") as file:
-            text = file.read(yaml_text.BYTES + 1).decode()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as a config ({error}); give a YAML text file, in UTF-8") from error
-    return parse_config(text, path, overrides)
+    return parse_config(yaml_text.text_of(path, "config"), path, overrides)
 
 
 def parse_config(text, origin, overrides=()):

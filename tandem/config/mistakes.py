@@ -16,6 +16,9 @@ class Mistake(NamedTuple):
     what: str
 
 
+MOST = 100
+"""How many mistakes are told."""
+
 ABBREVIATIONS = {"lr": "learning_rate", "wd": "weight_decay", "bs": "batch_size"}
 """Keys that people write and that no likeness of letters would find."""
 
@@ -35,15 +38,15 @@ _TYPES = {
 
 
 def check(values):
-    """The `Config` that `values`, nested dicts, stand for, and the list of all `Mistake`s; no config if there are any.
+    """The `Config` that `values`, nested dicts, stand for, and the list of its `Mistake`s; no config if there are any.
 
-    Unknown keys come first: one may be a misspelt key that is missing.
+    There are `MOST` at the most. Unknown keys come first: one may be a misspelt key that is missing.
     """
     try:
         return Config.model_validate(values), []
     except ValidationError as error:
         found = sorted(error.errors(include_url=False), key=lambda one: one["type"] != "extra_forbidden")
-        return None, list(dict.fromkeys(_mistake(one, values) for one in found))
+        return None, list(dict.fromkeys(_mistake(one, values) for one in found[:MOST]))
 
 
 def nearest(name, known, cutoff=0.5):
@@ -83,6 +86,8 @@ def _mistake(error, values):
         hint = f"; did you mean {near[0]}?" if near else ""
         expected = error["ctx"]["expected"].replace("False", "false").replace("True", "true")
         return Mistake(key, f"should be {expected}, not {_shown(given)}{hint}")
+    if kind == "path":
+        return Mistake(key, error["msg"])
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
     # What a validator says of a whole group begins with the key.
     if (own := re.match(r"([a-z_.]+): ", message)) and kind == "value_error":

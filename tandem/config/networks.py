@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from tandem.config import user_file
 from tandem.config.absent import PACKAGES, Absent, StandIns
-from tandem.config.settings import Channels, Count, Float, Int, Settings
+from tandem.config.settings import Channels, Count, Float, Int, PathText, Settings
 from tandem.core.errors import UserError, where
 
 from pydantic import Field, field_validator, model_validator
@@ -169,7 +169,7 @@ class Own(Settings):
     """A network of your own: a file NAME.py with the builders NAME_paddle and NAME_tensorflow."""
 
     name: Literal["own"] = Field(description="the network")
-    file: str = Field(description="the Python file, NAME.py")
+    file: PathText = Field(description="the Python file, NAME.py")
     options: dict[str, Any] = Field({}, description="arguments of the builders, besides num_classes")
 
     @field_validator("options")

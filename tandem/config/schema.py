@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import data_utils
 from tandem.config.networks import Network
 from tandem.config.schedules import AnySchedule
-from tandem.config.settings import Count, Float, Float32, Int, Settings
+from tandem.config.settings import Count, Float, Float32, Int, PathText, Settings
 
 from pydantic import Field, field_validator, model_validator
 
@@ -42,8 +42,10 @@ class Data(Settings):
     source: Literal["cifar10", "digits", "folder"] = Field(
         "cifar10", description="CIFAR-10; scikit-learn's digits, which need no network; or your own image folder"
     )
-    directory: str = Field(".", description="the folder that cifar-10-batches-py, or your images, are in")
-    archive: str | None = Field(None, description="a local cifar-10-python.tar.gz or .tar.xz, in place of the download")
+    directory: PathText = Field(".", description="the folder that cifar-10-batches-py, or your images, are in")
+    archive: PathText | None = Field(
+        None, description="a local cifar-10-python.tar.gz or .tar.xz, in place of the download"
+    )
     mirrors: tuple[str, ...] = Field(
         data_utils.MIRRORS, min_length=1, description="URLs of cifar-10-python.tar.gz, tried in order"
     )

@@ -2,8 +2,12 @@
 
 from typing import Annotated
 
+from tandem.core.errors import UserError
+from tandem.core.paths import expanded
+
 import numpy as np
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic_core import PydanticCustomError
 
 
 class Settings(BaseModel):
@@ -36,6 +40,16 @@ def _to_float32(value: float) -> float:
 def _as_written(value: float) -> float:
     return float(str(np.float32(value)))  # the shortest number that is this float32: 0.9
 
+
+def _expand(path: str) -> str:
+    try:
+        return str(expanded(path))
+    except UserError as error:
+        raise PydanticCustomError("path", "{said}", {"said": str(error)}) from error
+
+
+PathText = Annotated[str, AfterValidator(_expand)]
+"""A path, in which ~ and $VARIABLE stand for what they stand for in a shell."""
 
 Float32 = Annotated[Float, AfterValidator(_to_float32), PlainSerializer(_as_written, when_used="json")]
 """A number that is rounded to float32 once, here, so that both frameworks use the same one. Paddle keeps momentum and

@@ -8,6 +8,7 @@ import contextlib
 import re
 import unicodedata
 
+from tandem.core import files
 from tandem.core.errors import UserError
 
 import yaml
@@ -80,6 +81,21 @@ class _Writer(yaml.SafeDumper):
 for _kind, _pattern in _WORDS.items():
     for _class in (_Reader, _Writer):
         _class.add_implicit_resolver(_CORE + _kind, re.compile(f"(?:{_pattern})$"), None)
+
+
+def text_of(path, what):
+    """The text of the YAML file `path`, a `what` such as "config"; of one that `read` refuses as too long, a part.
+
+    Raises:
+        UserError: it is not there, cannot be read, or is no file of text.
+    """
+    files.check_plain(path, what)
+    try:
+        with open(path, "rb") as file:
+            content = file.read(BYTES + 1)
+        return content.decode(errors="strict" if len(content) <= BYTES else "replace")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as a {what} ({error}); give a YAML text file, in UTF-8") from error
 
 
 def read(text, origin, has_lines=True):

@@ -1,11 +1,13 @@
 """Atomic writes of files, what may be read, and arrays passed between processes."""
 
+import errno
 import json
 import os
 import stat
 from pathlib import Path
 
 from tandem.core.errors import UserError
+from tandem.core.machine import available_memory
 
 import numpy as np
 
@@ -37,8 +39,10 @@ def put_in_place(temporary, path):
     """Give the whole file `temporary` the name `path`, over an old one, once its content is on the disk.
 
     Raises:
-        OSError: it cannot have that name; an old file is unchanged.
+        OSError: it cannot have that name; an old file is unchanged. Neither is a device: root could replace /dev/null.
     """
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise OSError(errno.EINVAL, "it is no file", str(path))
     with open(temporary, "rb+") as file:
         os.fsync(file.fileno())
     os.replace(temporary, path)
@@ -61,15 +65,17 @@ def check_plain(path, kind="file"):
     """Check that `path`, a `kind` of file, is one before it is opened: a FIFO would wait for ever, a device has no end.
 
     Raises:
-        UserError: it is not there, or anything but a file (a link to one is one).
+        UserError: it is not there, or anything but a file (a link to one is one), or has no room in memory.
     """
     try:
-        mode = os.stat(path).st_mode
+        found = os.stat(path)
     except (OSError, ValueError):  # a name may hold what no file's can
         raise UserError(f"{path}: no such {kind}; check the path") from None
-    if not stat.S_ISREG(mode):
-        what = "a folder" if stat.S_ISDIR(mode) else "a FIFO or a device"
+    if not stat.S_ISREG(found.st_mode):
+        what = "a folder" if stat.S_ISDIR(found.st_mode) else "a FIFO or a device"
         raise UserError(f"{path}: is {what}; name a {kind}")
+    if found.st_size > available_memory():  # one with holes may be of any length
+        raise UserError(f"{path}: is {found.st_size / 1e9:.1f} GB long, and less memory is free; use another")
 
 
 def write_arrays(folder, arrays):

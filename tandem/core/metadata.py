@@ -31,6 +31,9 @@ ClassNames = Annotated[tuple[Name, ...], Field(min_length=1, max_length=100_000)
 Count = Annotated[int, Field(ge=0, lt=2**53)]
 """How many of something there are."""
 
+Part = Annotated[float, Field(ge=0, le=1)]
+"""A part of a whole, such as an accuracy."""
+
 Sum = Annotated[float, Field(ge=0)]
 """A sum of what cannot be negative."""
 
@@ -49,10 +52,10 @@ def read_json(model, text, origin):
         raise UserError(f"{origin}: {wrong(error)}; use another") from error
 
 
-def wrong(error):
-    """In words, the first of the faults that a `ValidationError` lists."""
+def wrong(error, what="its metadata"):
+    """In words, the first of the faults that a `ValidationError` lists, in `what` is read."""
     first = error.errors()[0]
     key = ".".join(map(str, first["loc"]))
     if first["type"] == "missing":
-        return f"its metadata has no {key}"
-    return f"its metadata is wrong ({key + ': ' if key else ''}{first['msg'].removeprefix('Value error, ')})"
+        return f"{what} has no {key}"
+    return f"{what} is wrong ({key + ': ' if key else ''}{first['msg'].removeprefix('Value error, ')})"

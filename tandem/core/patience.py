@@ -28,7 +28,8 @@ def company(say, what, since=lambda: 0.0):
             seconds = time.monotonic() - quiet_since
             if seconds > (lines + 1) * 0.95 * SILENCE:
                 lines += 1
-                say(f"... {what()} ({seconds:.0f} s)")
+                with contextlib.suppress(OSError):  # nobody listens any more
+                    say(f"... {what()} ({seconds:.0f} s)")
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()

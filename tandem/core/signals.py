@@ -1,10 +1,69 @@
 """Signals that ask a process to stop."""
 
 import contextlib
+import os
 import signal
+import sys
+import threading
+import time
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 """Ctrl-C, kill, and a terminal that is closed (which Windows does not have)."""
+
+CLEANING = 10.0
+"""How many seconds a process that a signal ends has to clean up behind it."""
+
+
+class Ended(BaseException):
+    """A signal ends the process, once all contexts have cleaned up behind them."""
+
+
+@contextlib.contextmanager
+def ended_by_exception():
+    """A context in which the first of `STOPPING` raises `Ended`; a second one, or `CLEANING`, kills.
+
+    It gives a list of the signals that came: one may show as another exception, for an extension that is being imported
+    turns it into an ImportError.
+    """
+    came, hook = [], sys.unraisablehook
+    before = {number: signal.getsignal(number) for number in STOPPING}
+    handled = [one for one in STOPPING if before[one] in (signal.SIG_DFL, signal.default_int_handler)]  # not nohup's
+    reading, writing = os.pipe()
+
+    def end(number, frame):
+        came.append(number)
+        for other in handled:
+            signal.signal(other, signal.SIG_DFL)
+        raise Ended
+
+    def watch():
+        """Python calls `end` only between two instructions, but notes the signal at once, though native code runs."""
+        while number := os.read(reading, 1):
+            if came or signal.getsignal(number[0]) is end:
+                time.sleep(CLEANING)
+                os.kill(os.getpid(), signal.SIGKILL)
+        os.close(reading)
+
+    def unraisable(lost):
+        """Where an exception cannot be passed on, such as in a destructor, Python calls this."""
+        if isinstance(lost.exc_value, Ended):
+            os.kill(os.getpid(), came[0])
+        hook(lost)
+
+    sys.unraisablehook = unraisable
+    os.set_blocking(writing, False)
+    noted = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    threading.Thread(target=watch, daemon=True).start()
+    for number in handled:
+        signal.signal(number, end)
+    try:
+        yield came
+    finally:
+        sys.unraisablehook = hook
+        for number in handled:
+            signal.signal(number, signal.SIG_DFL if came else before[number])
+        signal.set_wakeup_fd(noted)
+        os.close(writing)
 
 
 class Stop:

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 from data_utils import Split, class_names, download_data, test_data, train_data
 from tandem.core.errors import UserError, escaped
-from tandem.core.paths import expanded
 from tandem.core.random import permutation
 
 import numpy as np
@@ -110,7 +109,7 @@ def _digits(size: int) -> Dataset:
 
 
 def _folder(data: Any) -> Dataset:
-    directory = expanded(data.directory)
+    directory = Path(data.directory)
     found = _entries(directory)
     parts = {path.name.lower(): path for path in found.folders if path.name.lower() in ("train", "test")}
     passed = Passed()

@@ -1,9 +1,9 @@
 """Pictures of training, drawn with matplotlib from the records of metrics.jsonl."""
 
+import io
 import itertools
-from pathlib import Path
 
-from tandem.core.errors import UserError
+from tandem.core import files
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -26,11 +26,14 @@ MARKERS = 20
 
 
 def draw_curves(runs, path, titles):
-    """Draw loss and error rate of `runs` (label to records of metrics.jsonl) over one another, as the PNG `path`.
+    """Draw loss and error rate of `runs` (label to records of metrics.jsonl) over one another; write the PNG `path`.
 
     The line style tells what was measured: training at every log line, the rest after every tested epoch. The colour
     tells whose it is: of one run, the framework's; of several, the run's. A run that changed frameworks has a colour
     for each, and a vertical line where it changed. `titles`: what to call the frameworks.
+
+    Raises:
+        UserError: it cannot be written.
     """
     figure = Figure(figsize=(11, 4.6), layout="constrained")
     panes = dict(zip(("loss", "accuracy"), figure.subplots(1, 2), strict=True))
@@ -70,12 +73,9 @@ def draw_curves(runs, path, titles):
     figure.legend(
         handles=handles, loc="outside lower center", ncols=min(len(handles), 6), frameon=False, handlelength=3
     )
-    try:
-        figure.savefig(path, dpi=120, format="png")
-    except OSError as error:
-        raise UserError(
-            f"{Path(path)}: cannot be written ({error.strerror}); free room or choose another folder"
-        ) from error
+    content = io.BytesIO()
+    figure.savefig(content, dpi=120, format="png")
+    files.write_file(path, content.getvalue())
 
 
 def _stretches(records):

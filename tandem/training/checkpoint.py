@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from tandem.core import files
 from tandem.core.errors import UserError
-from tandem.core.metadata import ClassNames, Count, Metadata, Name, Sum, read_json
+from tandem.core.metadata import ClassNames, Count, Metadata, Name, Part, Sum, read_json
 
 import numpy as np
 from pydantic import ConfigDict, Field, JsonValue, model_validator
@@ -25,6 +25,7 @@ DTYPES = {"F32", "F64", "I64"}
 """What arrays are of, as safetensors calls them; only the loss scale counts in integers."""
 
 Digest = Annotated[str, Field(pattern="^([0-9a-f]{64})?$")]
+Framework = Annotated[str, Field(pattern="^[a-z]{1,20}$")]
 Sums = tuple[Sum, Sum, Sum, Sum]
 """Of losses, hits, hits in the top 5, and images."""
 
@@ -33,8 +34,8 @@ class Figures(Metadata):
     """What one evaluation found."""
 
     loss: Sum
-    accuracy: Annotated[float, Field(ge=0, le=1)]
-    top5: Annotated[float, Field(ge=0, le=1)]
+    accuracy: Part
+    top5: Part
 
 
 class Record(Metadata):
@@ -74,7 +75,7 @@ class Contents(Metadata):
 
     format: Literal[FORMAT]
     config: dict[str, JsonValue]
-    framework: Annotated[str, Field(pattern="^[a-z]{1,20}$")]
+    framework: Framework
     epoch: Count
     batch: Count
     step: Count
@@ -124,7 +125,7 @@ def read(path):
             header, names = file.metadata() or {}, file.keys()
             others = {file.get_slice(name).get_dtype() for name in names} - DTYPES
             arrays = {name: file.get_tensor(name) for name in names if not others}
-    except (OSError, SafetensorError) as error:
+    except (OSError, ValueError, MemoryError, SafetensorError) as error:  # of NumPy, too, for impossible shapes
         raise UserError(f"{path}: damaged or not a checkpoint ({error}); use another") from error
     if "tandem" not in header:
         raise UserError(f"{path}: a safetensors file, but not one of Tandem's; use one from a run folder")
@@ -161,14 +162,19 @@ def newest_first(folder):
     return sorted(Path(folder).glob("step-*.safetensors"), reverse=True)
 
 
+def all_in(folder):
+    """All checkpoints of `folder`: the newest first, the best last. A file that is being written is none yet."""
+    best = Path(folder, BEST)
+    return [*newest_first(folder), *([best] if best.exists() else [])]
+
+
 def newest(folder, warn):
     """Read the newest whole checkpoint in `folder`: (path, arrays, metadata); `warn` is told of each damaged one.
 
     Raises:
         UserError: there is none.
     """
-    best = Path(folder, BEST)
-    for path in (*newest_first(folder), *([best] if best.exists() else [])):
+    for path in all_in(folder):
         try:
             return path, *read(path)
         except UserError as error:

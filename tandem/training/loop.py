@@ -68,6 +68,7 @@ class Run:
         self.framework = framework
         self.folder = Path(folder)
         self.console = console or Console(soft_wrap=True, markup=False, highlight=False)
+        self.has_bar = self.console.is_terminal and not self.console.is_dumb_terminal  # else there are lines
         rank, _ = place_in_job(framework)
         if rank == 0:
             check_free(self.folder)
@@ -133,7 +134,7 @@ class Run:
             TextColumn("{task.percentage:>3.0f} %  {task.fields[speed]:,.0f} images/s"),
             TimeRemainingColumn(),
         )
-        progress = Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
+        progress = Progress(*columns, console=self.console, transient=True, disable=not self.has_bar)
         with progress, stop_request() as stop, contextlib.closing(self.recorder), self._company():
             total = settings.epochs * self.steps_per_epoch
             if self.step < total:
@@ -288,7 +289,7 @@ class Run:
 
     def _company(self):
         """A context in which a log has a line even while a single step takes long."""
-        if self.console.is_terminal:
+        if self.has_bar:
             return contextlib.nullcontext()
 
         def where():
@@ -304,7 +305,7 @@ class Run:
         self.said = time.monotonic()
 
     def _silent(self):
-        return not self.console.is_terminal and time.monotonic() - self.said > SILENCE
+        return not self.has_bar and time.monotonic() - self.said > SILENCE
 
     def _end_epoch(self, began):
         """Test, record and save; `began`: when this process began the epoch (`time.monotonic`)."""

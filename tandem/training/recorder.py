@@ -4,16 +4,21 @@ import contextlib
 import json
 import os
 from pathlib import Path
+from typing import Annotated, Literal
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None
 
+from tandem.core import files
 from tandem.core.errors import UserError
+from tandem.core.metadata import Count, Metadata, Part, Sum, wrong
 from tandem.frameworks.base import TITLES
 from tandem.report.plots import draw_curves
+from tandem.training.checkpoint import Digest, Framework, Record
 
+from pydantic import Field, TypeAdapter, ValidationError
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event
 from tensorboardX.summary import scalar
@@ -28,19 +33,56 @@ TESTED = {
 of the logits of each image and of its mirror image; and the same with the averages of its weights."""
 
 
+LONGEST, LARGEST = 10_000, 1 << 28
+"""The bytes that a line of metrics.jsonl, and all of it, may have: room for half a million of the lines that a run
+writes."""
+
+
+class Steps(Metadata):
+    """What a run recorded of the steps since the last such record."""
+
+    kind: Literal["batch"]
+    framework: Framework | None = None  # older ones do not tell this and the next
+    received: Digest = ""
+    epoch: Count
+    step: Count
+    position: Sum
+    loss: Sum
+    accuracy: Part
+    top5: Part
+    learning_rate: Sum
+    images_per_second: Sum
+    seconds: Sum
+    time: float
+
+
+_RECORD = TypeAdapter(Annotated[Steps | Record, Field(discriminator="kind")])
+
+
 def read_metrics(path):
-    """The records of a metrics.jsonl, oldest first. A last line that was cut off by a kill is left out.
+    """The records of a metrics.jsonl, oldest first, as dicts. A last line that was cut off by a kill is left out.
 
     Raises:
-        UserError: another line is not JSON.
+        UserError: it is no file, or too large, or a line holds no record; names the line.
     """
-    if not Path(path).exists():
-        return []
-    lines = Path(path).read_text(encoding="utf-8").splitlines(keepends=True)
-    try:
-        return [json.loads(line) for line in lines if line.endswith("\n")]
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}: holds a line that is not JSON ({error}); remove it") from error
+    path, records = Path(path), []
+    if not path.exists():
+        return records
+    files.check_plain(path)
+    if path.stat().st_size > LARGEST:
+        raise UserError(f"{path}: is longer than {LARGEST >> 20} MiB, so no run wrote it; use another")
+    with path.open("rb") as file:
+        for number, line in enumerate(iter(lambda: file.readline(LONGEST), b""), 1):
+            if line.endswith(b"\n"):
+                try:
+                    record = _RECORD.validate_json(line)
+                    records.append(record.model_dump(mode="json", exclude_unset=True, exclude_none=True))
+                except ValidationError as error:
+                    said = wrong(error, "the record")
+                    raise UserError(f"{path}: line {number}: {said}; remove the line") from error
+            elif len(line) == LONGEST:
+                raise UserError(f"{path}: line {number}: is longer than {LONGEST:,} bytes; remove it")
+    return records
 
 
 def check_free(folder):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tandem.core import files
 from tandem.core.errors import UserError
-from tandem.training import trust
+from tandem.training import checkpoint, trust
 
 BEFORE_CHECKPOINTS = {"config.yaml", "environment.json", "metrics.jsonl", "metrics.tmp", "events", trust.RECORD}
 """What a run writes before its first checkpoint, or begins to."""
@@ -17,7 +17,7 @@ def check(folder):
         UserError: it holds none; the message names what it is, if that is known.
     """
     folder = Path(folder)
-    if any((folder / "checkpoints").glob("*.safetensors")):
+    if checkpoint.all_in(folder / "checkpoints"):
         return
     if (folder / "saved_model.pb").is_file():
         raise UserError(f"{folder}: a SavedModel, and not a run folder; give the run folder it was exported from")
@@ -35,7 +35,7 @@ def holds_no_more_than_a_beginning(folder):
     """Whether all that `folder` holds is what a run writes before its first checkpoint; nothing is lost with it."""
     for path in Path(folder).iterdir():
         known = path.name in BEFORE_CHECKPOINTS or path.name.startswith((files.UNFINISHED, "events.out.tfevents."))
-        empty = path.name == "checkpoints" and not any(path.glob("*.safetensors"))
+        empty = path.name == "checkpoints" and not checkpoint.all_in(path)
         if not (known or empty):
             return False
     return True

@@ -18,9 +18,10 @@ from tandem.traps import (
     other_layers,
     pooling,
     precision,
+    replicas,
     weights,
 )
-from tandem.traps.trap import ENTERED
+from tandem.traps.trap import BOTH, ENTERED
 
 THEMES = (
     convolution,
@@ -34,6 +35,7 @@ THEMES = (
     weights,
     dropout,
     compiled,
+    replicas,
     precision,
 )
 """One module a theme, in the order of docs/differences.md."""
@@ -45,9 +47,16 @@ TRAPS = {name: trap for theme in THEMES for name, trap in ENTERED.items() if tra
 def switched_on(name, framework):
     """A context manager in which the trap `name` is on in this process, which is `framework`'s."""
     trap = TRAPS[name]
+    if trap.framework == BOTH:
+        return trap.mutation(framework)
     return trap.mutation() if trap.framework == framework and trap.mutation else contextlib.nullcontext()
 
 
 def known(first):
     """The names of at most three traps that show as a certificate's `first` difference does: see hints.py."""
     return hints.known(first, TRAPS.values())
+
+
+def of_layer(entry):
+    """The names of at most three traps that a layer which differs by itself looks like: see hints.py."""
+    return hints.of_layer(entry, TRAPS.values())

@@ -56,6 +56,7 @@ def computing(layer, function):
         TENSORFLOW_NN,
     ),
     code=LEAKY_CODE,
+    setting="slope",
 )
 def leaky_relu_slope():
     """The slope of a leaky ReLU at Keras' default."""
@@ -107,6 +108,7 @@ def leaky_relu_float32():
         "https://github.com/keras-team/keras/blob/00135a70697dc9b4611971e5833e2d84501c3da7/keras/activations.py",
     ),
     code=HARD_SIGMOID_CODE,
+    setting="slope",
 )
 def hard_sigmoid_slope():
     """The slope of a hard sigmoid in older versions."""
@@ -176,6 +178,7 @@ def selu_float32():
     tandem="No network here has a GELU. The probe's is exact.",
     sources=(PADDLE_ACTIVATIONS, KERAS + "keras/src/ops/nn.py", KERAS + "keras/src/activations/activations.py"),
     code=GELU_CODE,
+    setting="approximate",
 )
 def gelu_tanh():
     """GELU approximated with tanh."""
@@ -222,6 +225,7 @@ def gelu_float32():
         "paddle": Code(PADDLE_LAYERS, "Residual.forward", "F.relu("),
         "tensorflow": Code(TENSORFLOW_LAYERS, "Residual.call", "tf.nn.relu("),
     },
+    setting="kind",
 )
 def relu6_for_relu():
     """ReLU6 in place of ReLU."""

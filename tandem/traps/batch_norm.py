@@ -45,6 +45,7 @@ BATCH_NORM_KERNEL = PADDLE + "paddle/phi/kernels/batch_norm_kernel.h"
     tandem="1e-5, written out on both sides.",
     sources=BATCH_NORM_SOURCES,
     code=EPSILON_CODE,
+    setting="epsilon",
 )
 def bn_epsilon():
     """Batch norm's epsilon at Keras' default."""
@@ -87,6 +88,7 @@ def bn_epsilon_double():
     tandem="0.9, written out on both sides.",
     sources=BATCH_NORM_SOURCES,
     code=MOMENTUM_CODE,
+    setting="momentum",
 )
 def bn_momentum():
     """Batch norm's momentum at Keras' default."""
@@ -253,6 +255,7 @@ def eval_forgotten():
         "paddle": Code(PADDLE_ENGINE, "Engine.__init__", "parameter.trainable"),
         "tensorflow": Code(TENSORFLOW_LAYERS, "BatchNorm2D.call", "kernels.batch_norm("),
     },
+    setting="trainable",
 )
 def bn_frozen():
     """A frozen batch norm, which in Keras uses its own statistics."""

@@ -43,6 +43,7 @@ THEME = "Convolution and padding"
         "paddle": Code(PADDLE_KERNELS, "plain_conv2d", "F.conv2d("),
         "tensorflow": Code(TENSORFLOW_KERNELS, "_pad", "tf.pad("),
     },
+    setting="padding",
 )
 def same_padding():
     """SAME padding at stride 2."""
@@ -110,11 +111,13 @@ describe(
     ),
     tandem=(
         "With fewer than 16 channels the pixels that the kernel sees are gathered first, and the convolution has no "
-        "stride. From 16 channels on that would be slower, and there is no need. Images are square, so none has 9x1."
+        "stride. From 16 channels on that would be slower, and there is no need. Images are square, so none has 9x1. "
+        "The same is done in a `keras.layers.Conv2D` of a network of your own. Where yours calls `tf.nn.conv2d` "
+        "itself, set `TF_ENABLE_ONEDNN_OPTS=0`."
     ),
     sources=("https://github.com/uxlfoundation/oneDNN/issues/6035",),
     code={
         "paddle": Code(PADDLE_LAYERS, "Conv2D.forward"),
-        "tensorflow": Code(TENSORFLOW_KERNELS, "_valid_conv2d", "x, stride = "),
+        "tensorflow": Code(TENSORFLOW_KERNELS, "valid_conv2d", "x, stride = "),
     },
 )

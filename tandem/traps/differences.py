@@ -12,7 +12,7 @@ from tandem import traps
 from tandem.core.paths import ROOT
 from tandem.traps.hints import kind
 from tandem.traps.symbols import quote
-from tandem.traps.trap import BATCH_SIZE, STEPS
+from tandem.traps.trap import BATCH_SIZE, BOTH, STEPS, WORKERS
 
 import yaml
 
@@ -38,9 +38,10 @@ None of it is hearsay. A trap is a known mistake. It was injected into one of tw
 output, the loss, and all gradients, batch norm statistics, velocities, weights and their EMA. It took {steps} steps of
 {batch_size} images in float64, each from equal states, at a learning rate that changes; then more from a drawn state,
 which is large and nowhere zero. Each step was taken a second time as training takes it, in TensorFlow by a compiled
-function, and compared with the first. The same was done with evaluation. An entry gives the first difference and its
-size: the largest difference of two elements, over the tensor's largest element. Where a trap could not be tried, it
-says why.
+function, and compared with the first. The same was done with evaluation. A trap of several workers was injected into
+{workers} workers, in either framework, and they were compared with one process without it (`certify --workers`). An
+entry gives the first difference and its size: the largest difference of two elements, over the tensor's largest
+element. Where a trap could not be tried, it says why.
 
 {count} traps, {tried} of them tried, on a CPU with PaddlePaddle {paddle} and TensorFlow {tensorflow}. Links lead to the
 sources of PaddlePaddle 3.3.1, TensorFlow 2.21.0 and Keras 3.15.1. `python -m tandem traps --output docs/differences.md`
@@ -48,6 +49,7 @@ writes this page. The code that injects the mistakes is in [tandem/traps]({traps
 """,
     "table": "| trap | changed twin | first difference | error |",
     "not_tried": "not tried",
+    "both": "both, {workers} workers",
     "place": "step {step}, {phase}",
     "layer": ", {layer}",
     "tensor": ", `{name}` ({layer})",
@@ -56,6 +58,7 @@ writes this page. The code that injects the mistakes is in [tandem/traps]({traps
     "tandem": "**Tandem:** {text}",
     "not_probed": "**Not tried:** {text}",
     "seen": "**First difference:** with {switch} in the {framework} twin: {place}: {size}.",
+    "seen_in_workers": "**First difference:** with {switch} in {workers} workers of either framework: {place}: {size}.",
     "error": "error {size}",
     "sources": "**Sources:** {links}",
     "comma": ", ",
@@ -141,7 +144,7 @@ def size(first):
 def _page(found, versions, path, other, texts):
     words, themes = texts["page"], dict.fromkeys(one.trap.theme for one in found)
     tried = sum(not one.trap.not_probed for one in found)
-    counts = {"count": len(found), "tried": tried, "steps": STEPS, "batch_size": BATCH_SIZE}
+    counts = {"count": len(found), "tried": tried, "steps": STEPS, "batch_size": BATCH_SIZE, "workers": WORKERS}
     yield words["introduction"].format(other=other, traps=_link("tandem/traps", path), **counts, **versions)
     yield words["table"]
     yield "|---|---|---|---|"
@@ -162,7 +165,8 @@ def _row(one, texts):
     if trap.not_probed:
         return f"| {link} | | {words['not_tried']} | |"
     place = _place(first, texts) + (words["layer"].format(**first) if first["layer"] else "")
-    return f"| {link} | {FRAMEWORKS[trap.framework]} | {place} | {_size(first, words)} |"
+    changed = words["both"].format(workers=WORKERS) if trap.framework == BOTH else FRAMEWORKS[trap.framework]
+    return f"| {link} | {changed} | {place} | {_size(first, words)} |"
 
 
 def _entry(one, path, texts):
@@ -174,8 +178,11 @@ def _entry(one, path, texts):
         switch = f"[`{trap.name}`]({_link(trap.mutation.__module__.replace('.', '/') + '.py', path)})"
         place = _place(first, texts) + (words["tensor"].format(**first) if first["layer"] else "")
         error = _size(first, words) if first["error"] is None else words["error"].format(size=_size(first, words))
-        framework = FRAMEWORKS[trap.framework]
-        yield "- " + words["seen"].format(switch=switch, framework=framework, place=place, size=error)
+        said = {"switch": switch, "place": place, "size": error}
+        if trap.framework == BOTH:
+            yield "- " + words["seen_in_workers"].format(workers=WORKERS, **said)
+        else:
+            yield "- " + words["seen"].format(framework=FRAMEWORKS[trap.framework], **said)
     links = words["comma"].join(f"[{_label(source)}]({source})" for source in trap.sources)
     yield f"- {words['sources'].format(links=links)}"
     for framework, code in trap.code.items():

@@ -8,9 +8,7 @@ from tandem.traps.trap import (
     PADDLE,
     PADDLE_LAYERS,
     TENSORFLOW,
-    TENSORFLOW_ENGINE,
     TENSORFLOW_LAYERS,
-    describe,
     enter,
 )
 
@@ -101,6 +99,7 @@ def dropout_downscaled():
         "paddle": Code(PADDLE_LAYERS, "dropout_mask", "dropout.threshold(rate)"),
         "tensorflow": Code(TENSORFLOW_LAYERS, "dropout_mask", "dropout.threshold(rate)"),
     },
+    setting="rate",
 )
 def dropout_keep_rate():
     """A dropout rate taken as the probability to keep."""
@@ -112,25 +111,3 @@ def dropout_keep_rate():
         original(self, 1 - rate, **options)
 
     return patch.object(layers.Dropout, "__init__", init)
-
-
-describe(
-    THEME,
-    "dropout_replicas",
-    "Dropout masks on several replicas",
-    "It takes several workers, and a trap is injected into one process of each framework.",
-    paddle="Each process of a data-parallel run has its own generator, seeded by the program.",
-    tensorflow=(
-        "Under `tf.distribute.MirroredStrategy`, Keras' `SeedGenerator` may have the same state on every replica. Each "
-        "part of the batch then gets the same mask, as it did in Tandem's trials."
-    ),
-    tandem=(
-        "The mask is that of the whole batch, and each worker makes its slice of it. `certify --workers` compares "
-        "workers with one process."
-    ),
-    sources=(KERAS + "keras/src/random/seed_generator.py", "https://github.com/keras-team/keras/pull/20612"),
-    code={
-        "paddle": Code(MASK, "mask", "before = first"),
-        "tensorflow": Code(TENSORFLOW_ENGINE, "Engine._on_device", "dropout.keys("),
-    },
-)

@@ -16,6 +16,9 @@ MOST = 3
 NEAR = 2.5
 """An error is near a trap's own if it is within so many powers of ten."""
 
+PHASES = {"output": "layer outputs", "running_mean": "statistics", "running_var": "statistics"}
+"""Quantities of a layer by itself (see `Apart`), and the phase of a certificate in which they show."""
+
 DIMENSIONS = ("1D", "2D", "3D")
 
 FAMILIES = (
@@ -60,6 +63,29 @@ def known(first, traps):
     seen = json.loads(SEEN.read_text(encoding="utf-8"))
     ranked = sorted((rank, trap.name) for trap in traps if (rank := _rank(first, trap, seen.get(trap.name))))
     return [name for _, name in ranked[:MOST]]
+
+
+def of_layer(entry, traps):
+    """The names of the traps, the best first, that a layer which differs by itself looks like; or none.
+
+    By the settings that differ. Without any: by the first quantity that differs, and how much.
+
+    Args:
+        entry: an `Apart` of tandem/certify/replay.py.
+        traps: the `Trap`s to choose from.
+    """
+    if entry.constant:
+        return []
+    if "in another order" in entry.why:
+        return ["flatten_order"]
+    akin = [trap for trap in traps if trap.shows and _kinship(entry.type, trap.shows[1]) in (0, 1)]
+    if entry.settings:
+        return [trap.name for trap in akin if trap.setting in entry.settings][:MOST]
+    quantity, what = next(iter(entry.what.items()), (None, ""))
+    if entry.why or quantity not in PHASES:
+        return []
+    first = {"step": 0, "phase": PHASES[quantity], "layer": entry.type, "error": entry.error, "what": what}
+    return known(first, akin)
 
 
 def kind(first):

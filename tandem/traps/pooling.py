@@ -46,6 +46,7 @@ AVERAGE_POOL_SOURCES = (
     tandem="`ceil_mode` is written out, and means the same on both sides.",
     sources=MAX_POOL_SOURCES,
     code=MAX_POOL_CODE,
+    setting="ceil_mode",
 )
 def max_pool_floor():
     """A max pool whose output size is rounded down."""
@@ -67,6 +68,7 @@ def max_pool_floor():
     tandem="No max pool uses `SAME`. `ceil_mode` pads after the last pixel only.",
     sources=(TENSORFLOW + "tensorflow/python/ops/nn_ops.py", MAX_POOL_SOURCES[0]),
     code=MAX_POOL_CODE,
+    setting="padding",
 )
 def max_pool_same():
     """SAME for a max pool."""
@@ -218,6 +220,7 @@ def average_counts_padding():
     tandem="Sizes are rounded up on both sides, as by the convolution at stride 2 on the other path.",
     sources=AVERAGE_POOL_SOURCES,
     code=AVERAGE_POOL_CODE,
+    setting="ceil_mode",
 )
 def average_floor():
     """An average pool whose output size is rounded down."""

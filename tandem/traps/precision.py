@@ -127,27 +127,3 @@ describe(
         "tensorflow": Code(TENSORFLOW_ENGINE, "configure", "enable_tensor_float_32_execution("),
     },
 )
-
-describe(
-    THEME,
-    "sync_batch_norm",
-    "Batch norm on several replicas",
-    "It takes several workers, and a trap is injected into one process of each framework.",
-    paddle=(
-        "`nn.BatchNorm2D` normalises with the statistics of each replica's part of the batch. `nn.SyncBatchNorm` takes "
-        "those of the whole batch, but has no CPU kernel."
-    ),
-    tensorflow="`BatchNormalization` takes each replica's own statistics, too, unless `synchronized=True`.",
-    tandem=(
-        "Both layers sum over the batches of all workers. In trials, local statistics were 0.04 away from a single "
-        "process, synchronised ones 3e-14. `certify --workers` compares them."
-    ),
-    sources=(
-        PADDLE + "paddle/phi/kernels/gpu/sync_batch_norm_kernel.cu",
-        KERAS + "keras/src/layers/normalization/batch_normalization.py",
-    ),
-    code={
-        "paddle": Code("tandem/frameworks/paddle/replicas.py", "_BatchNorm.forward", "total, elements ="),
-        "tensorflow": Code("tandem/frameworks/tensorflow/replicas.py", "batch_norm", "total, elements ="),
-    },
-)

@@ -1,8 +1,9 @@
 """What a trap is, and what the themes share.
 
-A trap is a known mistake that is injected into one of the twins: a mutation in a few lines, kept out of the networks
-and the layers; a probe (probes.py) on which it shows; and what the certificate must say of it. Each mutation is the
-function under its facts. It imports its framework when called, and returns a context manager.
+A trap is a known mistake that is injected into one of the twins, or into all workers of a job: a mutation in a few
+lines, kept out of the networks and the layers; a probe (probes.py) on which it shows; and what the certificate must say
+of it. Each mutation is the function under its facts. It imports its framework when called, and returns a context
+manager.
 """
 
 import dataclasses
@@ -29,6 +30,12 @@ TENSORFLOW_LAYOUTS = "tandem/frameworks/tensorflow/layouts.py"
 
 BATCH_SIZE, STEPS = 4, 2
 """What a probe is certified with: in these steps, or in those from a drawn state that follow, each trap shows."""
+
+BOTH = "both"
+"""The framework of a trap of several workers: it is tried in either, against one process of the same framework."""
+
+WORKERS = 2
+"""How many workers such a trap is put into."""
 
 
 def _probe(kind, image_size, optimizer=None, **others):
@@ -64,13 +71,15 @@ class Trap:
         name: what to call it.
         title: the same in words.
         theme: the section of docs/differences.md that it is in.
-        framework: the twin that is mutated.
-        mutation: returns a context manager in which the twin is wrong; None where it cannot be tried here.
+        framework: the twin that is mutated; or `BOTH`.
+        mutation: returns a context manager in which the twin is wrong; None where it cannot be tried here. With `BOTH`,
+            it gets the name of the framework.
         probe: a key of `PROBES`.
         shows: the phase, and the type of the layer, where the certificate first differs; a type of None is any.
         paddle, tensorflow, tandem: what each of them does.
         sources: addresses of the code or documentation that says so.
         code: by framework, where Tandem does it: a `Code`.
+        setting: the setting of a layer that is wrong (see `layer_calls` of inspection.py), or None.
         not_probed: why there is no mutation, or None.
         varies: whether what it does is not the same twice, as where memory is not initialised.
     """
@@ -87,6 +96,7 @@ class Trap:
     tandem: str
     sources: tuple
     code: dict[str, Code]
+    setting: str | None = None
     not_probed: str | None = None
     varies: bool = False
 

@@ -5,13 +5,12 @@ classes], in evaluation mode. It is run and compared with the engine before it r
 """
 
 import json
-import logging
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import textwrap
-from logging.handlers import BufferingHandler
 from pathlib import Path
 
 import data_utils
@@ -168,10 +167,8 @@ def _put(model, target):
 def _write_onnx(classifier, path):
     import onnx
 
-    if classifier.framework == "paddle":
-        model = _onnx_of_paddle(classifier, path.with_name("paddle"))
-    else:
-        model = _onnx_of_tensorflow(classifier)
+    convert = {"paddle": _onnx_of_paddle, "tensorflow": _onnx_of_tensorflow}[classifier.framework]
+    model = convert(classifier, path.with_name(str(classifier.framework)))
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     onnx.helper.set_model_props(model, {name: json.dumps(value) for name, value in _about(classifier).items()})
@@ -186,12 +183,7 @@ def _onnx_of_paddle(classifier, folder):
 
     _write_paddle(classifier, folder)
     names = [str(folder / name) for name in ("model.json", "model.pdiparams", "model.onnx")]
-    command = [sys.executable, "-m", "tandem.use.paddle_to_onnx", *names, str(OPSET)]
-    finished = subprocess.run(command, capture_output=True, text=True, errors="replace", env=child_environment())
-    if finished.returncode:
-        lines = [line.strip() for line in f"{finished.stdout}\n{finished.stderr}".splitlines() if line.strip()]
-        marked = [line.partition("]")[2] for line in lines if line.startswith("[ERROR]")]
-        _refuse(classifier, "paddle2onnx", marked or lines[-1:] or [f"exit code {finished.returncode}"])
+    _run_converter(classifier, [sys.executable, "-m", "tandem.use.paddle_to_onnx", *names, str(OPSET)])
     model = onnx.load(names[-1])
     graph = model.graph
     used = {name for node in graph.node for name in node.input}
@@ -204,30 +196,37 @@ def _onnx_of_paddle(classifier, folder):
     return model
 
 
-def _onnx_of_tensorflow(classifier):
+def _onnx_of_tensorflow(classifier, folder):
+    """Convert by way of a SavedModel, in `folder`."""
+    import onnx
     import tensorflow as tf
-    import tf2onnx
 
-    function, said = _tensorflow_function(classifier), BufferingHandler(1 << 20)
-    logging.getLogger("tf2onnx").addHandler(said)
     # So that functions within it become part of it: Keras compiles a grouped convolution by XLA, in one of its own.
     tf.config.run_functions_eagerly(True)
     try:
-        model = tf2onnx.convert.from_function(function, function.input_signature, opset=OPSET)[0]
+        _write_saved_model(classifier, folder)
     finally:
         tf.config.run_functions_eagerly(False)
-        logging.getLogger("tf2onnx").removeHandler(said)
-    # It goes on without an operator that it lacks.
-    errors = [record.getMessage() for record in said.buffer if record.levelno >= logging.ERROR]
-    if errors:
-        _refuse(classifier, "tf2onnx", errors)
-    return model
+    target = folder / "model.onnx"
+    options = ["--saved-model", str(folder), "--output", str(target), "--opset", str(OPSET)]
+    _run_converter(classifier, [sys.executable, "-m", "tf2onnx.convert", *options])
+    return onnx.load(target)
 
 
-def _refuse(classifier, converter, said):
-    """Raise the UserError of a `converter` that did not succeed; `said` are its lines."""
-    reason = textwrap.shorten("; ".join(said), 300)
-    raise UserError(f"{classifier.path}: {converter} cannot convert it to ONNX ({reason}); try another --format")
+def _run_converter(classifier, command):
+    """Run the `command` of a converter: it may end its process, or crash, on an operator that it lacks.
+
+    Raises:
+        UserError: it did not succeed, or said that it left something out.
+    """
+    finished = subprocess.run(command, capture_output=True, text=True, errors="replace", env=child_environment())
+    lines = [line.strip() for line in f"{finished.stdout}\n{finished.stderr}".splitlines() if line.strip()]
+    # paddle2onnx writes "[ERROR] what", and tf2onnx "time - ERROR - what", and goes on without what it lacks.
+    marked = [found[1] for line in lines if (found := re.search(r"(?:^\[ERROR\]|- ERROR -) *(?:[\w.]+: )?(.*)", line))]
+    if finished.returncode or marked:
+        said = marked or lines[-1:] or [f"exit code {finished.returncode}"]
+        reason, converter = textwrap.shorten("; ".join(said), 300), CONVERTERS[classifier.framework]
+        raise UserError(f"{classifier.path}: {converter} cannot convert it to ONNX ({reason}); try another --format")
 
 
 def _write_saved_model(classifier, path):

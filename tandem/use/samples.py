@@ -1,6 +1,6 @@
 """A look at a dataset: its figures, the images of each class, and samples before and after augmentation."""
 
-from tandem.core.errors import UserError
+from tandem.core.errors import UserError, escaped
 from tandem.core.random import permutation
 from tandem.data.batches import training_batches
 from tandem.data.images import fill_color, normalization
@@ -47,7 +47,7 @@ def class_table(data):
     counts = np.array([np.bincount(split.labels, minlength=len(data.class_names)) for _, split in splits])
     for label, name in enumerate(data.class_names):
         last = label == len(data.class_names) - 1
-        table.add_row(str(label), name, *(f"{count:,}" for count in counts[:, label]), end_section=last)
+        table.add_row(str(label), escaped(name), *(f"{count:,}" for count in counts[:, label]), end_section=last)
     table.add_row("", "total", *(f"{count:,}" for count in counts.sum(axis=1)))
     return table
 

@@ -61,18 +61,12 @@ def {name}_tensorflow(num_classes):
 
 
 @pytest.fixture(scope="module")
-def workers():
-    with Workers(WORKER) as workers:
-        yield workers
-
-
-@pytest.fixture(scope="module")
 def clean(workers):
     return certify("tiny", check_config(TINY, "test"), workers, steps=2)
 
 
 def test_the_twins_pass_with_every_phase_and_step(clean):
-    assert clean.passed and clean.first is None and not clean.notes
+    assert clean.passed and clean.first is None and not clean.notes, (clean.first, clean.trained, clean.notes)
     names, steps = len(clean.layers), 2 + DRAWN_STEPS
     assert (clean.steps, clean.total_steps, clean.batch_size) == (2, steps, 5)
     assert clean.phases["images"]["compared"] == clean.phases["logits"]["compared"] == steps
@@ -392,14 +386,13 @@ def raising_tensorflow(num_classes):
 """
 
 
-def test_workers_answer_in_turn_after_one_raised(tmp_path):
+def test_workers_answer_in_turn_after_one_raised(workers, tmp_path):
     """The two commands of a step are sent at once: neither's answer may be left for the next."""
     path = tmp_path / "raising.py"
     path.write_text(RAISING)
     settings, _ = subject(str(path), ["data.source=digits"])
-    with Workers(WORKER) as workers:
-        for _ in range(2):
-            found = certify(str(path), settings, workers, steps=2)
-            assert found.first["phase"] == "running" and "not in training" in found.first["what"]
-        rows = workers.ask("describe", settings=settings.model_dump(mode="json"), num_classes=10)
+    for _ in range(2):
+        found = certify(str(path), settings, workers, steps=2)
+        assert found.first["phase"] == "running" and "not in training" in found.first["what"]
+    rows = workers.ask("describe", settings=settings.model_dump(mode="json"), num_classes=10)
     assert [row["name"] for row in rows["paddle"]] == ["flatten", "fc"]

@@ -27,6 +27,7 @@ SMALL, LARGE = {"batch_size": 5}, {"batch_size": 64}
 
 @pytest.fixture(scope="module")
 def workers():
+    """Not those that other modules share: some mistakes stay in the process."""
     with Workers(WORKER) as workers:
         yield workers
 

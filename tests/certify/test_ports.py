@@ -3,23 +3,16 @@
 import math
 from pathlib import Path
 
-from tandem.certify.certificate import WORKER, certify
+from tandem.certify.certificate import certify
 from tandem.certify.pairing import pair
 from tandem.config.load import check_config
 from tandem.core.errors import UserError
 from tandem.frameworks.base import FRAMEWORKS
-from tandem.frameworks.workers import Workers
 
 import pytest
 
 FILE = str(Path(__file__).parent / "pairs" / "ports.py")
 IDENTICAL, CONSTANTS = "identical", "same up to float32 constants"
-
-
-@pytest.fixture(scope="module")
-def workers():
-    with Workers(WORKER) as workers:
-        yield workers
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +48,10 @@ def made(workers, kind, how, names):
         ("auxiliary", "right", IDENTICAL),
         ("depthwise", "right", IDENTICAL),
         ("shared", "tied", IDENTICAL),
-        pytest.param("unnamed", "right", IDENTICAL, marks=pytest.mark.slow),
         ("batch_norm", "given", CONSTANTS),
         ("convnext", "right", CONSTANTS),
         ("inception", "right", CONSTANTS),
+        ("nested", "right", CONSTANTS),
         ("typical", "right", CONSTANTS),
     ],
 )

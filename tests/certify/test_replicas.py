@@ -1,17 +1,20 @@
-"""Several workers compute the same as one process: dropout, batch norm, mixup, unequal slices and empty ones."""
+"""Several workers compute the same as one process: dropout, batch norm, mixup, unequal slices and empty ones.
+
+A framework's own batch norm, too. What workers do wrong, tests/traps/test_traps.py tries.
+"""
 
 import types
+from pathlib import Path
 
 from tandem.certify import replicas
 from tandem.config.load import check_config
 from tandem.frameworks.base import FRAMEWORKS
-from tandem.traps import probes
 
 import numpy as np
 import pytest
 
 VALUES = {
-    "network": {"name": "own", "file": probes.__file__, "options": {"kind": "plain"}},
+    "network": {"name": "own", "file": str(Path(__file__).with_name("norms_net.py"))},
     "data": {"source": "digits", "image_size": 16, "augmentation": {"mixup": 0.4}},
     "optimizer": {"nesterov": True, "parameter_groups": {"bias": {"learning_rate_factor": 2}}},
     "schedule": {"name": "constant"},
@@ -48,12 +51,29 @@ def test_the_verdict_is_a_line_for_each_framework(found):
     assert [line.partition(":")[0] for line in lines] == ["PASS  Paddle", "PASS  TensorFlow"]
     assert all("2 workers against one process, batches of 5, 5, 1, 4, " in line for line in lines)
     phases = {"training: EMA": {"error": None, "name": "fc.bias", "step": 0}}
-    wrong = {"passed": False, "count": 2, "sizes": [5], "phases": phases, "equal": False}
+    wrong = {"passed": False, "count": 2, "sizes": [5], "phases": phases, "first": None, "equal": False}
     (line,) = replicas.to_lines({"paddle": wrong})
     assert line.startswith("FAIL") and "worst error inf of 1e-10 (training: EMA, fc.bias)" in line
     assert line.endswith("; the workers do not end with equal weights")
     assert replicas.to_lines({"paddle": {"passed": False, "failed": "worker 1 died"}}) == [
         "FAIL  Paddle: worker 1 died"
+    ]
+
+
+def test_a_hint_names_the_trap_that_shows_there():
+    first = {
+        "step": 0,
+        "phase": "training: velocities",
+        "name": "fc.weight",
+        "layer": "Linear",
+        "error": 0.3,
+        "what": "",
+    }
+    phases = {"training: velocities": {"error": 0.3, "name": "fc.weight", "step": 0}}
+    wrong = {"passed": False, "count": 2, "sizes": [5], "phases": phases, "first": first, "equal": True}
+    assert replicas.to_lines({"paddle": wrong})[1:] == [
+        "Known mistakes that look like this:",
+        "  The mean of means over slices of unequal size: docs/differences.md#mean_of_means",
     ]
 
 
@@ -73,6 +93,9 @@ class Counted:
     def load_state(self, arrays, origin):
         self.arrays = dict(arrays)
 
+    def layer_types(self):
+        return {"fc": "Linear"}
+
     def train_step(self, batch, learning_rate, step):
         self.arrays["fc.bias"] = self.arrays["fc.bias"] + self.amount
         sums = np.array([1.0, 2.0, 3.0])
@@ -90,5 +113,10 @@ def test_what_workers_compute_otherwise_is_found(amount, error):
     found = comparison.phases["training: parameters"]
     assert found == {"error": error, "name": "fc.bias", "step": 0}
     assert comparison.phases["training: loss and hits"]["error"] == 0
+    if error == 0:
+        assert comparison.first is None
+    else:
+        first = {"step": 0, "phase": "training: parameters", "name": "fc.bias", "layer": "Linear", "error": error}
+        assert comparison.first == first | {"what": "" if error else "not finite"}
     # They go on from what the workers computed.
     assert np.array_equal(comparison.state["fc.bias"], np.full(2, amount * (step + 1)), equal_nan=True)

@@ -1,3 +1,4 @@
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -86,6 +87,50 @@ def test_an_error_of_paddles_is_not_taken_for_one_of_a_file(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["x"])
     with pytest.raises(OSError, match="External"):
         cli.run(app)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_what_a_signal_ends_cleans_up_behind_it(tmp_path, number):
+    code = f"""
+import sys, tempfile, time
+from tandem.commands import cli
+app = cli.make_app()
+@app.command()
+def work():
+    with tempfile.TemporaryDirectory(dir={str(tmp_path)!r}):
+        print(flush=True)
+        time.sleep(60)
+cli.run(app)
+"""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, **pipes) as process:
+        process.stdout.readline()
+        assert len([*tmp_path.iterdir()]) == 1
+        process.send_signal(number)
+        assert process.stderr.read() == b""
+    assert process.returncode == -number and not [*tmp_path.iterdir()]
+
+
+def test_what_does_not_end_for_a_signal_is_killed():
+    """Something may swallow the exception, and native code may go on for long before it is raised."""
+    code = """
+import contextlib, time
+from tandem.commands import cli
+from tandem.core import signals
+signals.CLEANING = 0.2
+app = cli.make_app()
+@app.command()
+def work():
+    while True:
+        with contextlib.suppress(BaseException):
+            print(flush=True)
+            time.sleep(60)
+cli.run(app)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.terminate()
+    assert process.returncode == -signal.SIGKILL
 
 
 def in_python(code):

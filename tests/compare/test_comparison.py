@@ -20,6 +20,7 @@ from tandem.core.paths import ROOT
 from tandem.frameworks.base import FRAMEWORKS
 
 import pytest
+import records as written
 import yaml
 from matplotlib.axes import Axes
 
@@ -151,17 +152,28 @@ def test_figures_show_mean_and_std():
 
 
 def test_epochs_that_were_not_tested_count_in_the_time(tmp_path):
-    batch, epoch = {"kind": "batch", "images_per_second": 9.0}, {"kind": "epoch", "train": AVERAGES, "peak_memory": 1}
-    records = [batch | {"epoch": number, "seconds": 10.0 * number} for number in (1, 2, 3)]
-    records += [epoch | {"epoch": number} for number in (1, 2, 3)]
+    records = [written.steps(epoch=number, seconds=10.0 * number) for number in (1, 2, 3)]
+    records += [written.epoch(epoch=number, peak_memory=1) for number in (1, 2, 3)]
     for number, accuracy in ((2, 0.5), (3, 0.6)):
         records[2 + number]["test"] = AVERAGES | {"accuracy": accuracy}
-    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    written.write(tmp_path, records)
     (tmp_path / "environment.json").write_text("{}")
     found, _ = comparison.read_run(tmp_path)
     tested = [(epoch["epoch"], epoch["seconds"], epoch["test"]["accuracy"]) for epoch in found["epochs"]]
     assert tested == [(2, 30.0, 0.5), (3, 60.0, 0.6)]
     assert found["figures"]["test"] == 0.6
+
+
+def test_a_run_whose_files_are_damaged_is_one_line(tmp_path):
+    for records in ([], [written.steps()], [written.epoch(test=written.AVERAGES)], [written.steps(), written.epoch()]):
+        written.write(tmp_path, records)
+        with pytest.raises(UserError, match=r"is no finished run .* delete it, and it is made again"):
+            comparison.read_run(tmp_path)
+    written.write(tmp_path, [written.steps(), written.epoch(test=written.AVERAGES)])
+    for text in ("{", "[" * 100_000):
+        (tmp_path / "environment.json").write_text(text)
+        with pytest.raises(UserError, match="is no finished run"):
+            comparison.read_run(tmp_path)
 
 
 def test_the_curves_are_drawn_over_the_epochs_that_were_tested(monkeypatch):
@@ -229,7 +241,7 @@ def test_other_settings_need_another_folder(compared):
     ended = run(path, *output, "-o", "epochs=3")
     assert ended.returncode == 2
     assert "of tiny: holds a comparison with other settings" in ended.stderr
-    assert len(ended.stderr.splitlines()) == 1
+    assert len([line for line in ended.stderr.splitlines() if not line.startswith("... still")]) == 1
 
 
 def test_the_folder_of_something_else_is_left_alone(compared, tmp_path):

@@ -7,6 +7,7 @@ from tandem.report import plots
 from tandem.report.plots import draw_curves
 
 import pytest
+import records as written
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.console import Console
@@ -14,14 +15,12 @@ from rich.console import Console
 
 def write_run(folder, loss):
     folder.mkdir()
-    averages = {"loss": loss, "accuracy": 0.5, "top5": 0.9}
     records = [
-        {"kind": "batch", "framework": "paddle", "epoch": 1, "step": step, "position": step / 2, **averages}
-        for step in (1, 2)
+        written.steps(step=step, position=step / 2, loss=loss, images_per_second=1000.0 * step) for step in (1, 2)
     ]
-    records = [record | {"images_per_second": 1000.0 * record["step"]} for record in records]
-    records.append({"kind": "epoch", "epoch": 1, "step": 2, "train": averages, "test": averages | {"loss": loss / 2}})
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    averages = written.AVERAGES | {"loss": loss}
+    records.append(written.epoch(train=averages, test=averages | {"loss": loss / 2}))
+    written.write(folder, records)
 
 
 @pytest.fixture
@@ -186,7 +185,7 @@ def test_a_run_from_before_records_named_a_framework(runs, drawn):
 
 def test_a_picture_that_cannot_be_written(runs, tmp_path):
     with pytest.raises(UserError, match="cannot be written"):
-        draw_curves(runs, tmp_path / "missing" / "curves.png", TITLES)
+        draw_curves(runs, tmp_path / "one" / "metrics.jsonl" / "curves.png", TITLES)
 
 
 def test_a_folder_without_a_run(tmp_path):

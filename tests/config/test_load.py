@@ -160,6 +160,7 @@ def test_settings_are_frozen_and_described():
         ),
         ({"optimizer": {"momentum": 0.99999999999}}, "optimizer.momentum: should be less than 1, not 0.99999999999"),
         ({"seed": True}, "seed: should be a number, not true"),
+        (dict.fromkeys(map(str, range(9_000))), "my.yaml: 100 mistakes: (1) 0: unknown key"),
         ({"network": {"name": "resnet_cifar", "widths": [1, True, 2]}}, "network.widths.1: should be a number, not tr"),
         ({"learning_rate": 0.1}, "learning_rate: unknown key here; it belongs in optimizer: optimizer.learning_rate"),
         ({"lr": 0.1}, "lr: unknown key here; it belongs in optimizer: optimizer.learning_rate"),
@@ -338,6 +339,19 @@ def test_bytes_that_are_no_text(tmp_path):
     path.write_bytes(b"\xff\xfe\x00\x81")
     with pytest.raises(UserError, match="cannot be read as a config"):
         load_config(path)
+
+
+def test_a_path_may_have_what_a_shell_replaces(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("DATA", "/data")
+    paths = {"directory": "$DATA/images", "archive": "~/c.tar.gz"}
+    loaded = check_config(MINIMAL | {"data": paths, "network": {"name": "own", "file": "${DATA}/net.py"}}, "my.yaml")
+    assert (loaded.data.directory, loaded.data.archive) == ("/data/images", "/home/me/c.tar.gz")
+    assert loaded.network.file == "/data/net.py" and loaded.network.builders["paddle"] == "/data/net.py:net_paddle"
+    monkeypatch.delenv("DATA")
+    own = {"name": "own", "file": "$DATA/a.py"}
+    for key, values in (("data.directory", {"data": paths}), ("network.file", {"network": own})):
+        assert f"{key}: $DATA/" in (said := error(MINIMAL | values)) and "the variable DATA is not set; set it" in said
 
 
 def test_overrides_replace_and_leave_the_original_alone():

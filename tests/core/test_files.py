@@ -1,8 +1,15 @@
-"""Arrays that go from process to process: the same, in the same order, and nothing of what was there before."""
+"""Arrays that go from process to process: the same, in the same order, and nothing of what was there before.
+
+And what may be read and replaced.
+"""
+
+import os
 
 from tandem.core import files
+from tandem.core.errors import UserError
 
 import numpy as np
+import pytest
 
 
 def test_what_is_read_is_what_was_written(tmp_path):
@@ -19,3 +26,19 @@ def test_what_is_read_is_what_was_written(tmp_path):
     for name, array in arrays.items():
         assert read[name].dtype == array.dtype
         np.testing.assert_array_equal(read[name], array)
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path):
+    """Root could replace /dev/null."""
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(UserError, match=r"fifo: cannot be written \(it is no file\)"):
+        files.write_file(tmp_path / "fifo", b"x")
+    assert [path.name for path in tmp_path.iterdir()] == ["fifo"] and not (tmp_path / "fifo").is_file()
+
+
+def test_a_file_longer_than_memory_is_not_read(tmp_path):
+    """One with holes may be of any length."""
+    with (tmp_path / "x").open("wb") as file:
+        file.truncate(1 << 42)
+    with pytest.raises(UserError, match=r"x: is 4398.0 GB long, and less memory is free"):
+        files.check_plain(tmp_path / "x")

@@ -152,6 +152,23 @@ def strided(inputs, groups, plain):
     return strides, (*values, differentiate("tensorflow", own, [np.abs(array) for array in arrays], "float64"))
 
 
+def stock_strides():
+    """The strides of the operators of Keras' own 1x1 convolutions that are adopted; their values are as before."""
+    from tandem.frameworks.tensorflow.layers import adopt
+
+    import tensorflow as tf
+
+    found = {}
+    for name, inputs, strides in (("narrow", 7, 2), ("apart", 7, (1, 2)), ("wide", 16, 2)):
+        layer, x = tf.keras.layers.Conv2D(5, 1, strides, padding="same"), tf.random.normal([2, 5, 6, inputs])
+        before = layer(x)
+        adopt(layer)
+        np.testing.assert_allclose(layer(x), before, rtol=1e-5, atol=1e-6)
+        operators = tf.function(layer).get_concrete_function(x).graph.get_operations()
+        found[name] = next(operator.get_attr("strides")[1:3] for operator in operators if operator.type == "Conv2D")
+    return found
+
+
 def shared(*arguments):
     """`convolutions` in a Paddle without oneDNN, whose threads share a convolution of any size."""
     kernels = kernels_of("paddle")
@@ -238,6 +255,62 @@ def batch_norms(shape, offset, scale, training, dtype):
     plain, exact = differentiated(kernels.plain_batch_norm, None), differentiated(kernels.plain_batch_norm, tf.float64)
     x, dy = (tf.cast(tensor, tf.float64).numpy() for tensor in (x, dy))
     return fast, plain, exact, (x, gamma, dy), counts
+
+
+class Known:
+    """In place of a worker's Replicas: gives the sums that are `known`; what comes after is `asked` for."""
+
+    def __init__(self, rank, count, known):
+        self.rank, self.count, self.known, self.asked = rank, count, known, []
+
+    def sum(self, tensors):
+        self.asked.append(tensors)
+        return self.known[len(self.asked) - 1] if len(self.asked) <= len(self.known) else tensors
+
+
+def batch_norm_of_slices(framework, sizes, dtype):
+    """y and its gradients by x, weight and bias, NCHW: of the batch norm of workers with slices of `sizes` in `dtype`.
+
+    And the same of the whole batch by the framework's own in float64.
+    """
+    kernels, rng = kernels_of(framework), np.random.default_rng(0)
+    replicas = importlib.import_module(f"tandem.frameworks.{framework}.replicas")
+    x, dy = (rng.normal(size=(sum(sizes), 4, 3, 5)) for _ in range(2))
+    x, weight, bias = 3 * x - 5, rng.normal(size=4), rng.normal(size=4)
+    if framework == "tensorflow":
+        x, dy = x.transpose(0, 2, 3, 1), dy.transpose(0, 2, 3, 1)
+    edges = np.cumsum(sizes)[:-1]
+    slices = list(zip(np.split(x, edges), np.split(dy, edges), strict=True))
+
+    def take(known):
+        workers = [Known(rank, len(sizes), known) for rank in range(len(sizes))]
+        return workers, [
+            differentiate(
+                framework,
+                lambda *tensors, worker=worker: replicas.batch_norm(*tensors, 1e-5, worker)[0],
+                (part, weight, bias, dy),
+                dtype,
+            )
+            for worker, (part, dy) in zip(workers, slices, strict=True)
+        ]
+
+    known = []
+    with patch.object(environment, "FAST_KERNELS", True):
+        while len(known) < len((taken := take(known))[0][0].asked):
+            asked = zip(*(worker.asked[len(known)] for worker in taken[0]), strict=True)
+            known.append([sum(tensors[1:], tensors[0]) for tensors in asked])
+    y, of_x, of_weight, of_bias = zip(*taken[1], strict=True)
+    shared = [np.concatenate(y), np.concatenate(of_x), sum(of_weight), sum(of_bias)]
+
+    def own(x, weight, bias):
+        if framework == "tensorflow":
+            return kernels.plain_batch_norm(x, weight, bias, None, None, 1e-5, True)[0]
+        import paddle
+
+        statistics = paddle.zeros_like(weight.detach()), paddle.ones_like(weight.detach())
+        return paddle.nn.functional.batch_norm(x, *statistics, weight, bias, training=True, epsilon=1e-5)
+
+    return shared, differentiate(framework, own, (x, weight, bias, dy), "float64")
 
 
 def step(framework):

@@ -120,7 +120,7 @@ def test_tensorflows_convolution_equals_its_plain_form(run_in, case):
 
 
 def test_no_narrow_convolution_of_one_pixel_has_a_stride_in_tensorflow(run_in):
-    """Of one, oneDNN's gradient of the weight writes beyond its memory: see `_valid_conv2d`. Values stay the same."""
+    """Of one, oneDNN's gradient of the weight writes beyond its memory: see `valid_conv2d`. Values stay the same."""
     for inputs, plain, strides, groups in (
         (15, False, [1], 1),
         (15, True, [1], 1),
@@ -130,6 +130,10 @@ def test_no_narrow_convolution_of_one_pixel_has_a_stride_in_tensorflow(run_in):
         taken, (narrow, exact, terms) = run_in("tensorflow", kernel_worker.strided, inputs, groups, plain)
         assert taken == strides * groups
         assert agree(narrow, exact, terms, EPS["float32"]) == [True] * 3
+
+
+def test_nor_has_one_of_keras_own_in_a_users_network(run_in):
+    assert run_in("tensorflow", kernel_worker.stock_strides) == {"narrow": [1, 1], "apart": [1, 1], "wide": [2, 2]}
 
 
 @settings(max_examples=60)
@@ -163,6 +167,15 @@ def test_tensorflows_fused_batch_norm_equals_the_composed_one(run_in, shape, off
         eps = ROUNDINGS * (EPS["float32"] if index > 1 else EPS[dtype]) * size
         assert (np.abs(fast[index] - exact[index]) <= eps).all(), index
         assert (np.abs(plain[index] - exact[index]) <= eps).all(), index
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("sizes", [(5,), (3, 2, 0), (1, 4)])
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_the_batch_norm_of_slices_is_that_of_the_whole_batch(run_in, framework, sizes, dtype):
+    shared, whole = run_in(framework, kernel_worker.batch_norm_of_slices, framework, sizes, dtype)
+    for ours, theirs in zip(shared, whole, strict=True):
+        assert np.abs(ours - theirs).max() < 50 * EPS[dtype] * np.abs(theirs).max()
 
 
 def test_what_is_too_small_or_too_few_is_not_shared(run_in):

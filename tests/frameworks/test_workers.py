@@ -1,8 +1,11 @@
 """Workers answer in turn, also after one has raised in the middle or is dead."""
 
+import subprocess
 import sys
 
+from tandem.certify.certificate import WORKER
 from tandem.core.errors import UserError
+from tandem.core.paths import child_environment
 from tandem.frameworks.base import FRAMEWORKS
 from tandem.frameworks.workers import Workers, WorkerStopped
 
@@ -95,3 +98,11 @@ def test_a_python_that_is_not_there_is_an_error(tmp_path):
         Workers("answering", {"paddle": sys.executable, "tensorflow": str(tmp_path / "python")}),
     ):
         pass
+
+
+def test_what_is_left_of_a_process_that_was_killed_goes(tmp_path):
+    """Its workers find that nobody asks any more; the tensors of a large network are gigabytes of memory."""
+    (tmp_path / "tensors").mkdir()
+    worker = [sys.executable, "-m", WORKER, "paddle", str(tmp_path / "tensors")]
+    subprocess.run(worker, stdin=subprocess.DEVNULL, env=child_environment(), check=True)
+    assert not (tmp_path / "tensors").exists()

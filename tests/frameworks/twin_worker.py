@@ -24,7 +24,7 @@ TRICKS = {"evaluation": {"ema_decay": 0.9}, "data": {"image_size": SIZE, "augmen
 
 
 def settings(**changes):
-    network = {"name": "se_resnext", "num_block": 2, "depth": 3, "cardinality": 2, "out_dims": [8, 16]}
+    network = {"name": "se_resnext", "num_block": 1, "depth": 3, "cardinality": 2, "out_dims": [8, 16]}
     values = {
         "network": network | {"reduction_ratio": 2},
         "data": {"image_size": SIZE},  # odd, so that the last window of the pooling is cut

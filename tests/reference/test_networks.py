@@ -37,6 +37,9 @@ def of_yaml(path):
 
 
 CASES = {**SMALL, **{path.stem: of_yaml(path) for path in sorted(ROOT.glob("configs/*.yaml"))}}
+# Their many weights take long, and they have no layer that alexnet, vgg16 and vgg16_fast lack.
+SLOW = ("alexnet_32", "vgg16_best")
+NAMES = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in CASES]
 # Keras traces a Sequential anew for each layer as it loads: VGG takes 15 s, and has no layer that those here lack but
 # BatchNorm1D, which is saved by itself.
 SAVED = ("resnet14_odd", "resnet_fast_odd", "resnet11_bottleneck", "alexnet", "lenet5", "simple_cnn", "quickstart")
@@ -137,7 +140,7 @@ def phase(name):
     return next(phase for phase in PHASES if name.startswith(phase))
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", NAMES)
 def test_one_step_from_the_same_state_agrees_in_every_element(found, name):
     result = found(name)
     assert result["paddle"]["start"] == result["tensorflow"]["start"]
@@ -146,14 +149,14 @@ def test_one_step_from_the_same_state_agrees_in_every_element(found, name):
         assert error < 1e-10, where
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", NAMES)
 def test_layers_have_the_same_names_sizes_and_order(found, name):
     sides = [list(found(name)[framework]["shapes"].items()) for framework in FRAMEWORKS]
     assert sides[0] == sides[1]
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_parameter_gets_a_gradient(found, name, framework):
     assert found(name)[framework]["idle"] == []
 
@@ -173,7 +176,8 @@ def test_the_sizes_of_the_articles_alexnet(found, framework):
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
 def test_numbers_of_parameters(found, framework):
-    counts = {name: found(name)[framework]["parameters"] for name in CASES}
+    names = ("resnet20", "lenet5", "vgg16_plain", "alexnet", "vgg16")
+    counts = {name: found(name)[framework]["parameters"] for name in names}
     # Published: pytorch-cifar-models 272,474 with convolutions as shortcuts; 62,006 in PyTorch's tutorial; Keras' VGG16
     # without its dense layers 14,714,688; AlexNet's convolutions in one column 3,747,200.
     assert counts["resnet20"] == 272_474

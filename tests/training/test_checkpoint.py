@@ -1,4 +1,5 @@
 import errno
+import json
 import os
 
 from tandem.core import files
@@ -191,6 +192,14 @@ def test_metadata_that_are_no_json(tmp_path, text):
 def test_arrays_of_a_dtype_that_no_run_writes(tmp_path):
     checkpoint.write(tmp_path / "x.safetensors", {"a": np.zeros(2, np.int8), "b": np.zeros(2, np.uint16)}, metadata())
     with pytest.raises(UserError, match="holds arrays of I8, U16, which no run writes"):
+        checkpoint.read(tmp_path / "x.safetensors")
+
+
+def test_an_empty_array_of_an_impossible_shape(tmp_path):
+    array = {"dtype": "F32", "shape": [0, 2**62], "data_offsets": [0, 0]}
+    header = json.dumps({"__metadata__": {"tandem": "{}", "digest": ""}, "a": array}).encode()
+    (tmp_path / "x.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(UserError, match=r"damaged or not a checkpoint .*too big"):
         checkpoint.read(tmp_path / "x.safetensors")
 
 

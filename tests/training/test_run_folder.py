@@ -1,5 +1,6 @@
 """What is taken for a run folder is named, and a run that failed early can be begun again."""
 
+from tandem.core import files
 from tandem.training import run_folder
 
 import pytest
@@ -27,7 +28,10 @@ def test_what_is_no_run_folder_is_named(tmp_path):
 @pytest.mark.parametrize("name", ["best.safetensors", "step-000000001.safetensors"])
 def test_the_best_counts_as_a_checkpoint(tmp_path, name):
     (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / f"{files.UNFINISHED}{name}").touch()  # a kill left it
     assert run_folder.holds_no_more_than_a_beginning(tmp_path)
+    with fails("not a run folder with a checkpoint"):
+        run_folder.check(tmp_path)
     (tmp_path / "checkpoints" / name).touch()
     run_folder.check(tmp_path)
     assert not run_folder.holds_no_more_than_a_beginning(tmp_path)

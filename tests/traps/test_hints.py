@@ -3,6 +3,7 @@
 import dataclasses
 
 from tandem import traps
+from tandem.certify.replay import Apart
 from tandem.traps import hints
 
 import pytest
@@ -101,3 +102,26 @@ def test_a_trap_that_was_not_seen_yet_is_no_hint():
 def test_families_are_of_layers_that_traps_show_in():
     shown = {trap.shows[1] for trap in traps.TRAPS.values() if trap.shows}
     assert all(family & shown for family in hints.FAMILIES)
+
+
+@pytest.mark.parametrize(
+    ("layer", "settings", "error", "why", "hints"),
+    [
+        # By the settings.
+        ("BatchNorm2D", {"epsilon": (1e-5, 1e-3), "momentum": (0.9, 0.99)}, 0.3, "", ["bn_epsilon", "bn_momentum"]),
+        ("Conv2D", {"padding": (1, "same")}, 0.9, "", ["same_padding"]),
+        ("MaxPool2D", {"padding": (1, "same")}, 0.9, "", ["max_pool_same"]),
+        ("ReLU", {"kind": ("ReLU", "ReLU6")}, 0.2, "", ["relu6_for_relu"]),
+        ("Conv2D", {"stride": (2, 1)}, 0.9, "", []),
+        # By the size of the error.
+        ("AvgPool2D", {}, 0.6, "", ["average_counts_padding"]),
+        ("AvgPool2D", {}, 1e-5, "", []),
+        # By where it differs.
+        ("Linear", {}, 1.0, "what lies before it: the same values in another order, as of ...", ["flatten_order"]),
+        ("Linear", {}, 1.0, "what lies before it", []),
+    ],
+)
+def test_hints_of_a_layer_that_differs_by_itself(layer, settings, error, why, hints):
+    entry = Apart("layer", layer, ("layer", layer), error, {"output": f"{error:.1e}"}, settings, why)
+    assert traps.of_layer(entry) == hints
+    assert traps.of_layer(Apart("layer", layer, entry.theirs, error, entry.what, settings, why, constant=True)) == []

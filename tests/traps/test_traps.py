@@ -10,12 +10,10 @@ import sys
 import tandem.__main__
 from tandem import traps
 from tandem.certify import gallery
-from tandem.certify.certificate import WORKER
 from tandem.core.paths import ROOT
-from tandem.frameworks import workers
 from tandem.traps import hints
 from tandem.traps.differences import pages, seen
-from tandem.traps.trap import PROBES
+from tandem.traps.trap import BOTH, PROBES
 
 import pytest
 from typer.testing import CliRunner
@@ -26,27 +24,24 @@ TRIED = [name for name, trap in traps.TRAPS.items() if not trap.not_probed]
 
 
 @pytest.fixture(scope="module")
-def pair():
-    with workers.Workers(WORKER) as pair:
-        yield pair
-
-
-@pytest.fixture(scope="module")
-def spring(pair):
-    """A function from the name of a trap to its `Found`; each is sprung once."""
+def spring(workers):
+    """A function from the name of a trap to its `Found`; each is sprung once, and those of several workers together."""
     found = {}
 
     def spring(name):
-        if name not in found:
-            found[name] = gallery.spring(traps.TRAPS[name], pair)
+        if name not in found and traps.TRAPS[name].framework == BOTH:
+            shared = [trap for trap in traps.TRAPS.values() if trap.framework == BOTH]
+            found.update({one.trap.name: one for one in gallery.spring_in_workers(shared)})
+        elif name not in found:
+            found[name] = gallery.spring(traps.TRAPS[name], workers)
         return found[name]
 
     return spring
 
 
 @pytest.mark.parametrize("probe", PROBES)
-def test_a_probe_passes_without_a_trap(pair, probe):
-    assert gallery.clean(probe, pair).keys() == {"paddle", "tensorflow"}
+def test_a_probe_passes_without_a_trap(workers, probe):
+    assert gallery.clean(probe, workers).keys() == {"paddle", "tensorflow"}
 
 
 @pytest.mark.parametrize("name", TRIED)
@@ -55,15 +50,15 @@ def test_a_trap_is_caught_where_it_is_known_to_show(spring, name):
     assert found.passed, f"shows {traps.TRAPS[name].shows}, but: {found.first}"
 
 
-def test_a_trap_that_shows_elsewhere_is_no_pass(pair):
-    found = gallery.spring(dataclasses.replace(traps.TRAPS["bn_epsilon"], shows=("loss", "")), pair)
+def test_a_trap_that_shows_elsewhere_is_no_pass(workers):
+    found = gallery.spring(dataclasses.replace(traps.TRAPS["bn_epsilon"], shows=("loss", "")), workers)
     assert found.first["phase"] == "layer outputs"
     assert not found.passed
 
 
-def test_a_trap_is_off_again_for_the_next(pair):
-    gallery.spring(traps.TRAPS["same_padding"], pair)
-    gallery.clean("averages", pair)
+def test_a_trap_is_off_again_for_the_next(workers):
+    gallery.spring(traps.TRAPS["same_padding"], workers)
+    gallery.clean("averages", workers)
 
 
 def test_only_a_rounded_constant_makes_a_small_difference(spring):
@@ -124,7 +119,7 @@ def test_a_misspelt_name_names_the_nearest():
 def test_the_command_says_what_was_not_caught(monkeypatch, passed, code):
     found = [gallery.Found(traps.TRAPS["same_padding"], None, passed)]
     monkeypatch.setattr(gallery, "run", lambda *arguments: (found, {"paddle": "3", "tensorflow": "2"}))
-    monkeypatch.setattr(workers, "Workers", contextlib.nullcontext)
+    monkeypatch.setattr("tandem.frameworks.workers.Workers", contextlib.nullcontext)
     result = CliRunner().invoke(tandem.__main__.app, ["traps", "same_padding"])
     assert result.exit_code == code
     assert "same_padding" in result.output
@@ -133,7 +128,7 @@ def test_the_command_says_what_was_not_caught(monkeypatch, passed, code):
 def test_the_command_writes_both_pages(monkeypatch, tmp_path):
     untried = [gallery.Found(trap, None, True) for trap in traps.TRAPS.values() if trap.not_probed]
     monkeypatch.setattr(gallery, "run", lambda *arguments: (untried, {"paddle": "3", "tensorflow": "2"}))
-    monkeypatch.setattr(workers, "Workers", contextlib.nullcontext)
+    monkeypatch.setattr("tandem.frameworks.workers.Workers", contextlib.nullcontext)
     monkeypatch.setattr(hints, "SEEN", tmp_path / "seen.json")
     result = CliRunner().invoke(tandem.__main__.app, ["traps", "--output", str(tmp_path / "page.md")])
     assert result.exit_code == 0
@@ -150,7 +145,7 @@ from tandem import traps
 from tandem.config.load import check_config
 from tandem.core.errors import UserError
 from tandem.frameworks.paddle import engine as engine_paddle
-from tandem.traps.trap import PROBES
+from tandem.traps.trap import BOTH, PROBES
 from tandem.data.batches import Batch
 
 batch = Batch(np.arange(4 * 3 * 16 * 16, dtype=np.uint32).astype(np.uint8).reshape(4, 3, 16, 16), np.arange(4))

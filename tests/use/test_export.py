@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import sys
 from types import SimpleNamespace
 from unittest import mock
 
@@ -196,8 +197,24 @@ def test_a_converter_that_ends_its_process_is_one_line(monkeypatch, tmp_path):
     with pytest.raises(
         UserError, match=r"x: paddle2onnx cannot convert it to ONNX \(.+\); try another --format"
     ) as caught:
-        export._onnx_of_paddle(SimpleNamespace(path="x"), tmp_path / "model")
+        export._onnx_of_paddle(SimpleNamespace(path="x", framework="paddle"), tmp_path / "model")
     assert "\n" not in str(caught.value) and not loaded()
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("print('no such op'); sys.exit(-1)", "no such op"),
+        ("print('a warning'); os.abort()", "a warning"),
+        ("sys.exit(3)", "exit code 3"),
+        ("print('[ERROR] no op X'); print('more'); sys.exit(1)", "no op X"),
+        ("print('2026-11-30 08:30:00,123 - ERROR - tf2onnx.x: no op X', file=sys.stderr)", "no op X"),  # and goes on
+    ],
+)
+def test_what_a_converter_said_is_in_the_line(code, said):
+    command = [sys.executable, "-c", f"import os, sys; {code}"]
+    with pytest.raises(UserError, match=rf"x: tf2onnx cannot convert it to ONNX \({said}\); try"):
+        export._run_converter(SimpleNamespace(path="x", framework="tensorflow"), command)
 
 
 GROUPED = """

@@ -1,10 +1,8 @@
 from pathlib import Path
 
-from tandem.certify.certificate import WORKER
 from tandem.config.load import check_config
 from tandem.core.errors import UserError
 from tandem.frameworks.layer_table import totals
-from tandem.frameworks.workers import Workers
 from tandem.training import checkpoint
 from tandem.use import summary
 
@@ -89,12 +87,6 @@ def users_tensorflow(kind="right"):
     return Twin(kind)
 """
 """Both frameworks and a module beside it at its top; builders without num_classes; a subclassed model."""
-
-
-@pytest.fixture(scope="module")
-def workers():
-    with Workers(WORKER) as workers:
-        yield workers
 
 
 def test_lenet5_by_hand(workers):

@@ -86,6 +86,7 @@ def told(certificate):
         "weightless": {framework: dict(Counter(layers.values())) for framework, layers in pairing.weightless.items()},
         "apart": _grouped(certificate.apart),
         "first": certificate.first,
+        "rounded": certificate.rounded,
         "forward": _worst(certificate, backward=False),
         "backward": _worst(certificate, backward=True),
         "seconds": round(certificate.seconds),

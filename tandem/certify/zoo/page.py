@@ -68,6 +68,7 @@ class Pair(Record):
     weightless: dict[str, dict[str, int]]
     apart: list[Group]
     first: dict | None
+    rounded: dict | None
     forward: float | None
     backward: float | None
     seconds: int

@@ -108,13 +108,13 @@ class Engine(base.Engine):
         first_output = partial(self._first_output, config.data.image_size)
         networks.check_output(config.network, "paddle", num_classes, self.model, kinds, first_output)
         for _, layer in self._layers():
-            adopt(layer)
+            adopt(layer, shared=replicas.count > 1)
         self.dropouts = {name: layer for name, layer in self._layers() if isinstance(layer, Dropout)}
         for name, layer in self._layers():
             if isinstance(layer, BatchNorm2D | BatchNorm1D):
                 layer.replicas = replicas
             elif replicas.count > 1 and isinstance(layer, paddle.nn.layer.norm._BatchNormBase | paddle.nn.BatchNorm):
-                raise UserError(f"network: {name} is Paddle's own batch norm, of one worker's slice; use Tandem's")
+                raise UserError(f"network: {name} sees one worker's slice only; use BatchNorm2D or BatchNorm1D, NCHW")
         # Paddle's parameters() also has the statistics of batch norm.
         self.parameters = [parameter for parameter in self.model.parameters() if parameter.trainable]
         # v = momentum*v + (g + weight_decay*w): paddle/phi/kernels/impl/momentum_kernel_impl.h

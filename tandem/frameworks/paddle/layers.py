@@ -50,8 +50,10 @@ class _BatchNorm:
         """[N, channels, H, W] or [N, channels] to the same shape."""
         if self.replicas.count == 1 or not self.training:
             return nn.layer.norm._BatchNormBase.forward(self, x)  # to_static calls super() without end
-        momentum, epsilon = float(np.float32(BATCH_NORM_MOMENTUM)), float(np.float32(BATCH_NORM_EPSILON))
-        y, mean, variance = replicas.batch_norm(x, self.weight, self.bias, epsilon, self.replicas)
+        momentum, epsilon = float(np.float32(self._momentum)), float(np.float32(self._epsilon))
+        weight = paddle.ones_like(self._mean) if self.weight is None else self.weight
+        bias = paddle.zeros_like(self._mean) if self.bias is None else self.bias
+        y, mean, variance = replicas.batch_norm(x, weight, bias, epsilon, self.replicas)
         with paddle.no_grad():
             for running, batch in ((self._mean, mean), (self._variance, variance)):
                 paddle.assign(momentum * running + (1 - momentum) * batch, running)
@@ -133,16 +135,23 @@ class Dropout(nn.Layer):
         return x * dropout_mask(self.key, x.shape, self.rate, self.first).astype(x.dtype) / (1 - self.rate)
 
 
-def adopt(layer):
+def adopt(layer, shared=False):
     """Make a stock `layer` one of these here, if Paddle's own cannot be the same in both frameworks.
 
-    That is a dropout, for its masks, and average pooling to 1x1, for its gradient.
+    That is a dropout, for its masks; average pooling to 1x1, for its gradient; and a batch norm with an activation
+    inside, so that its output can be seen before that. Where the batch is `shared` with other processes, it is also one
+    that normalises with the batch's statistics in training, and only then.
     """
+    if type(layer) is nn.BatchNorm and layer._act:
+        layer.__class__, layer.activation, layer._act = ActivatedBatchNorm, getattr(F, layer._act), None
     if type(layer) is nn.Dropout and layer.axis is None and layer.mode == "upscale_in_train":
         layer.__class__, layer.rate, layer.key, layer.first = Dropout, layer.p, None, 0
     to_pixel = type(layer) is nn.AdaptiveAvgPool2D and layer._output_size in (1, (1, 1), [1, 1])
     if to_pixel and layer._data_format == "NCHW":
         layer.__class__ = AverageToPixel
+    norm = {nn.BatchNorm1D: BatchNorm1D, nn.BatchNorm2D: BatchNorm2D}.get(type(layer))
+    if shared and norm and layer._use_global_stats is None and layer._data_format in ("NCL", "NC", "NCHW"):
+        layer.__class__ = norm
 
 
 def dropout_mask(key, shape, rate, first=0):
@@ -183,6 +192,14 @@ class GlobalAveragePool(nn.Layer):
     def forward(self, x):
         """See `global_average_pool`."""
         return global_average_pool(x)
+
+
+class ActivatedBatchNorm(nn.BatchNorm):
+    """Paddle's older batch norm, whose `activation` comes after the hooks, as if it were a layer of its own."""
+
+    def __call__(self, x):
+        """Normalise, then activate."""
+        return self.activation(super().__call__(x))
 
 
 class AverageToPixel(nn.AdaptiveAvgPool2D):

@@ -11,6 +11,7 @@ import numpy as np
 
 with environment.quiet():
     import paddle
+    import paddle.nn.functional as F
 
 
 class Replicas(base.Replicas):
@@ -50,41 +51,59 @@ class Replicas(base.Replicas):
 def batch_norm(x, weight, bias, epsilon, replicas):
     """Batch normalisation in training over the batch of all `replicas`; also its mean and biased variance.
 
-    `x` is [N, C, H, W] or [N, C], the rest [C]. `nn.SyncBatchNorm` has no kernel for CPUs. Here mean and variance take
-    a sum each and the gradient one. It computes in the type of `weight`, which is wider than 16 bits.
+    `x` is [N, C, H, W] or [N, C], the rest [C]. `nn.SyncBatchNorm` has no kernel for CPUs. Here Paddle's kernels
+    compute what is of the slice; the statistics take a sum and the gradient one. It computes in the type of `weight`,
+    which is wider than 16 bits.
     """
     return _BatchNorm.apply(x, weight, bias, epsilon, replicas)
 
 
 class _BatchNorm(paddle.autograd.PyLayer):
-    """The gradient is that of Ioffe & Szegedy 2015, section 3, with sums over all processes."""
+    """The gradient is that of Ioffe & Szegedy 2015, section 3, with sums over all processes.
+
+    The part of it that goes through mean and variance is itself a normalisation of x, with another weight and bias.
+    """
 
     @staticmethod
     def forward(ctx, x, weight, bias, epsilon, replicas):
-        ctx.replicas, ctx.of_data = replicas, x.stop_gradient
-        ctx.axes = [0, *range(2, x.ndim)]
-        ctx.shape = [1, -1, *[1] * (x.ndim - 2)]
+        ctx.replicas, ctx.epsilon = replicas, epsilon
+        # Of weight and bias, Paddle's own gives both gradients or none.
+        fixed = weight.stop_gradient or bias.stop_gradient
+        ctx.fixed = x.stop_gradient, fixed, fixed
         wide = x.astype(weight.dtype)
-        elements = paddle.full([1], x.size // weight.size, weight.dtype)
-        total, elements = replicas.sum([wide.sum(ctx.axes), elements])
-        mean = total / elements
-        centred = wide - mean.reshape(ctx.shape)
-        (squares,) = replicas.sum([(centred * centred).sum(ctx.axes)])
-        variance = squares / elements
-        factor = 1.0 / paddle.sqrt(variance + epsilon)
-        normal = centred * factor.reshape(ctx.shape)
-        y = normal * weight.reshape(ctx.shape) + bias.reshape(ctx.shape)
-        ctx.save_for_backward(normal, weight * factor, elements)
+        count = paddle.full([1], x.size // weight.size, weight.dtype)
+        # A row for each process: so one sum is enough, and no variance is a difference of large numbers.
+        table = paddle.zeros([replicas.count, 2 * weight.size + 1], weight.dtype)
+        table[replicas.rank] = paddle.concat([*_moments(wide, weight), count])
+        means, variances, counts = replicas.sum([table])[0].split([weight.size, weight.size, 1], axis=1)
+        elements = counts.sum()
+        mean = (counts * means).sum(0) / elements
+        variance = (counts * (variances + (means - mean).square())).sum(0) / elements
+        y = F.batch_norm(wide, mean, variance, weight, bias, training=False, epsilon=epsilon)
+        ctx.save_for_backward(wide, weight, bias, mean, variance, elements)
         ctx.mark_non_differentiable(mean, variance)
         return y.astype(x.dtype), mean, variance
 
     @staticmethod
     def backward(ctx, gradient, *_):
-        normal, factor, elements = ctx.saved_tensor()
-        wide = gradient.astype(normal.dtype)
-        of_bias, of_weight = wide.sum(ctx.axes), (wide * normal).sum(ctx.axes)
-        if ctx.of_data:
-            return None, of_weight, of_bias
-        means = [(total / elements).reshape(ctx.shape) for total in ctx.replicas.sum([of_bias, of_weight])]
-        of_x = factor.reshape(ctx.shape) * (wide - means[0] - normal * means[1])
-        return of_x.astype(gradient.dtype), of_weight, of_bias
+        x, weight, bias, mean, variance, elements = ctx.saved_tensor()
+        given = x, weight, bias, mean, variance, mean, variance, None, gradient.astype(weight.dtype)
+        # With the statistics as constants: of a layer that is not in test mode, but uses global statistics.
+        of_x, of_weight, of_bias = paddle._C_ops.batch_norm_grad(*given, 0.9, ctx.epsilon, "NCHW", False, True, False)
+        of_mean, of_variance = (total / elements for total in ctx.replicas.sum([of_bias, of_weight]))
+        factor = weight / paddle.sqrt(variance + ctx.epsilon)
+        through = F.batch_norm(
+            x, mean, variance, factor * of_variance, factor * of_mean, training=False, epsilon=ctx.epsilon
+        )
+        gradients = (of_x - through).astype(gradient.dtype), of_weight, of_bias
+        return tuple(None if fixed else gradient for fixed, gradient in zip(ctx.fixed, gradients, strict=True))
+
+
+def _moments(x, like):
+    """Mean and biased variance of each channel of `x`, as tensors like `like`; zeros where there is no image."""
+    mean, variance = paddle.zeros_like(like), paddle.zeros_like(like)
+    if x.size == like.size:  # of a single element, which Paddle's kernel returns as it is
+        paddle.assign(x.reshape(like.shape), mean)
+    elif x.size:
+        F.batch_norm(x, mean, variance, like, like, training=True, momentum=0.0)  # which sets the two
+    return mean, variance

@@ -13,7 +13,7 @@ from tandem.frameworks.base import ALONE, GROWTH_STEPS, INITIAL_SCALE
 from tandem.frameworks.environment import cpu_threads, place_in_job
 from tandem.frameworks.tensorflow.inspection import watched
 from tandem.frameworks.tensorflow.kernels import set_threads
-from tandem.frameworks.tensorflow.layers import BatchNorm2D, Dropout, adopt, dropout_keys
+from tandem.frameworks.tensorflow.layers import BatchNorm2D, Dropout, SyncBatchNorm, adopt, dropout_keys
 from tandem.frameworks.tensorflow.layouts import from_canonical, to_canonical
 from tandem.frameworks.tensorflow.replicas import Replicas
 
@@ -112,13 +112,13 @@ class Engine(base.Engine):
         self._first_output(size)  # Keras creates the variables at the first call
         self.paddle_shapes, self.layer_names = {}, {}  # see `rename`
         for _, layer in self._layers():
-            adopt(layer)
+            adopt(layer, shared=replicas.count > 1)
         self.dropouts = {name: layer for name, layer in self._layers() if isinstance(layer, Dropout)}
         for name, layer in self._layers():
-            if isinstance(layer, BatchNorm2D):
+            if isinstance(layer, BatchNorm2D | SyncBatchNorm):
                 layer.replicas = replicas
             elif replicas.count > 1 and isinstance(layer, tf.keras.layers.BatchNormalization):
-                raise UserError(f"network: {name} is Keras' own batch norm, of one worker's slice; use Tandem's")
+                raise UserError(f"network: {name} sees one worker's slice only; use BatchNormalization, channels last")
         self.arrays = arrays_of(self.model)
         self.parameters = self.model.trainable_variables
         self.velocities = [tf.Variable(tf.zeros_like(parameter.value)) for parameter in self.parameters]
@@ -523,13 +523,17 @@ class Engine(base.Engine):
 
 def arrays_of(model):
     """By canonical name, each weight and statistic of a Keras `model`, and the layer that holds it."""
-    holders = {id(x): layer for _, layer in _named_layers(model, "") for x in _own_variables(layer)}
+    holders = {}
+    for name, layer in _named_layers(model, ""):
+        for variable in _own_variables(layer):
+            holders.setdefault(id(variable), (name, layer))
     arrays = {}
     for variable in model.weights:
-        # stage1.conv.weight for model/stage1/conv/kernel; a functional model's paths do not have the model's name.
-        *path, last = variable.path.removeprefix(f"{model.name}/").replace("/", ".").split(".")
-        name = state.unused(".".join([*path, CANONICAL.get(last, last)]), arrays)
-        arrays[name] = variable, holders.get(id(variable), model)
+        # Not by the variable's path: a model built by itself and put into another keeps the paths that it had.
+        name, layer = holders.get(id(variable), ("", model))
+        last = variable.path.rpartition("/")[2]
+        name = state.unused(".".join(filter(None, [name, CANONICAL.get(last, last)])), arrays)
+        arrays[name] = variable, layer
     return arrays
 
 

@@ -33,7 +33,7 @@ def conv2d(x, weight, stride, padding, groups):
         convolve = functools.partial(_same_conv2d, own_gradient=not on_gpu)
     else:
         x = _pad(x, padding)
-        convolve = functools.partial(_valid_conv2d, stride=stride)
+        convolve = functools.partial(valid_conv2d, stride=stride)
     return convolve(x, weight) if groups == 1 or on_gpu else _in_branches(convolve, x, weight, groups)
 
 
@@ -45,7 +45,7 @@ def plain_conv2d(x, weight, stride, padding, groups):
     On a CPU a grouped convolution in float64 is separate convolutions here, too: TensorFlow has no gradient for it. In
     the other types oneDNN has one.
     """
-    convolve = functools.partial(_valid_conv2d, stride=stride)
+    convolve = functools.partial(valid_conv2d, stride=stride)
     if groups > 1 and x.dtype == tf.float64 and not tf.config.get_visible_devices("GPU"):
         return _in_branches(convolve, _pad(x, padding), weight, groups)
     return convolve(_pad(x, padding), weight)
@@ -56,8 +56,8 @@ def _pad(x, padding):
     return tf.pad(x, [[0, 0], [padding, padding], [padding, padding], [0, 0]]) if padding else x
 
 
-def _valid_conv2d(x, weight, stride):
-    """A convolution without padding.
+def valid_conv2d(x, weight, stride):
+    """A convolution without padding; `stride` is a number, or two: down and to the right.
 
     oneDNN gathers the pixels that a 1x1 kernel with a stride sees, for the gradient of the weight, in a buffer that has
     too little room where there are fewer channels than a register holds numbers, 16 with AVX-512 and 8 with AVX2. It
@@ -65,8 +65,9 @@ def _valid_conv2d(x, weight, stride):
     (https://github.com/uxlfoundation/oneDNN/issues/6035). So the pixels are gathered before. From 16 channels on that
     would be two to ten times as slow, and there it is not needed.
     """
-    if weight.shape[0] == weight.shape[1] == 1 and stride > 1 and weight.shape[2] < 16:
-        x, stride = x[:, ::stride, ::stride], 1
+    down, right = (stride, stride) if isinstance(stride, int) else stride
+    if weight.shape[0] == weight.shape[1] == 1 and max(down, right) > 1 and weight.shape[2] < 16:
+        x, stride = x[:, ::down, ::right], 1
     return tf.nn.conv2d(x, weight, stride, "VALID")
 
 

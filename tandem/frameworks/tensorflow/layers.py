@@ -111,6 +111,27 @@ class BatchNorm1D(BatchNorm2D):
 
 
 @register
+class SyncBatchNorm(tf.keras.layers.BatchNormalization):
+    """Keras' own batch norm, in training over the batch of all `replicas`. Paddle's own becomes a `BatchNorm2D`."""
+
+    replicas = ALONE
+
+    def call(self, inputs, training=None, mask=None):
+        """[N, ..., channels] to the same shape."""
+        if not (training and self.trainable):
+            return super().call(inputs, training=training, mask=mask)
+        mean, variance = tf.convert_to_tensor(self.moving_mean), tf.convert_to_tensor(self.moving_variance)
+        gamma = tf.convert_to_tensor(self.gamma) if self.scale else tf.ones_like(mean)
+        beta = tf.convert_to_tensor(self.beta) if self.center else tf.zeros_like(mean)
+        shape = tf.shape(inputs)
+        x = tf.reshape(inputs, [shape[0], 1, tf.reduce_prod(shape[1:-1]), shape[-1]])  # images, whatever it was
+        y, *batch = replicas.batch_norm(x, gamma, beta, self.epsilon, self.replicas)
+        self.moving_mean.assign(self.momentum * mean + (1 - self.momentum) * batch[0])
+        self.moving_variance.assign(self.momentum * variance + (1 - self.momentum) * batch[1])
+        return tf.ensure_shape(tf.reshape(y, shape), inputs.shape)
+
+
+@register
 class MaxPool2D(tf.keras.layers.Layer):
     """The largest of each window; where `ceil_mode`, also of the windows cut by the lower and the right edge."""
 
@@ -193,13 +214,20 @@ class Dropout(tf.keras.layers.Layer):
         return {**super().get_config(), "rate": self.rate}
 
 
-def adopt(layer):
+def adopt(layer, shared=False):
     """Make a stock `layer` one of these here, if Keras' own cannot be the same in both frameworks.
 
-    That is a dropout, for its masks.
+    That is a dropout, for its masks. And a convolution of single pixels with a stride is computed as here. Where the
+    batch is `shared` with other processes, it is also a batch norm.
     """
     if type(layer) is tf.keras.layers.Dropout and layer.noise_shape is None:
         layer.__class__, layer.key, layer.first = Dropout, None, 0
+    pixels = type(layer) is tf.keras.layers.Conv2D and layer.kernel_size == (1, 1) and layer.strides != (1, 1)
+    if pixels and layer.data_format == "channels_last" and layer.groups == 1:  # not the class: Keras saves its name
+        layer.convolution_op = lambda x, kernel: kernels.valid_conv2d(x, tf.convert_to_tensor(kernel), layer.strides)
+    norm = shared and type(layer) is tf.keras.layers.BatchNormalization and not layer.renorm
+    if norm and layer.axis in (-1, layer.input_spec.ndim - 1):
+        layer.__class__ = SyncBatchNorm
 
 
 def dropout_mask(key, shape, rate, first=0):

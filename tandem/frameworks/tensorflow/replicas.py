@@ -4,6 +4,7 @@ Twin of paddle/replicas.py.
 """
 
 from tandem.frameworks import base, environment
+from tandem.frameworks.tensorflow import kernels
 
 import numpy as np
 
@@ -57,31 +58,34 @@ def batch_norm(x, weight, bias, epsilon, replicas):
     """Batch normalisation in training over the batch of all `replicas`; also its mean and biased variance.
 
     `x` is [N, H, W, C], the rest [C]. Keras' `synchronized=True` takes the variance as a difference of two means, which
-    loses digits. Here mean and variance take a sum each and the gradient one. It computes in the type of `weight`,
-    which is wider than 16 bits.
+    loses digits. Here TensorFlow's kernels compute what is of the slice; the statistics take a sum and the gradient
+    one. They compute in the type of `weight`, which is wider than 16 bits.
     """
-    axes = [0, 1, 2]
 
     @tf.custom_gradient
     def normalise(x, weight, bias):
-        wide = tf.cast(x, weight.dtype)
-        elements = tf.cast(tf.size(x) // weight.shape[0], weight.dtype)
-        total, elements = replicas.sum([tf.reduce_sum(wide, axes), elements])
-        mean = total / elements
-        centred = wide - mean
-        (squares,) = replicas.sum([tf.reduce_sum(centred * centred, axes)])
-        variance = squares / elements
-        factor = 1.0 / tf.sqrt(variance + epsilon)
-        normal = centred * factor
-        y = normal * weight + bias
+        count = tf.cast(tf.size(x) // weight.shape[0], weight.dtype)
+        _, *own = kernels.batch_norm(x, weight, bias, None, None, epsilon, training=True)
+        own = tf.concat([*(tf.where(count > 0, moment, 0) for moment in own), [count]], 0)  # of no image they are NaN
+        # A row for each process: so one sum is enough, and no variance is a difference of large numbers.
+        table = tf.one_hot(replicas.rank, replicas.count, dtype=own.dtype)[:, None] * own
+        means, variances, counts = tf.split(replicas.sum([table])[0], [weight.shape[0], weight.shape[0], 1], axis=1)
+        elements = tf.reduce_sum(counts)
+        mean = tf.reduce_sum(counts * means, 0) / elements
+        variance = tf.reduce_sum(counts * (variances + (means - mean) ** 2), 0) / elements
+        with tf.GradientTape() as tape:
+            tape.watch([x, weight, bias])
+            y, _, _ = kernels.batch_norm(x, weight, bias, mean, variance, epsilon, training=False)
 
         def gradients(gradient, *_):
-            wide = tf.cast(gradient, weight.dtype)
-            of_bias, of_weight = tf.reduce_sum(wide, axes), tf.reduce_sum(wide * normal, axes)
-            means = [total / elements for total in replicas.sum([of_bias, of_weight])]
-            of_x = weight * factor * (wide - means[0] - normal * means[1])
-            return tf.cast(of_x, gradient.dtype), of_weight, of_bias
+            of_x, of_weight, of_bias = tape.gradient(y, [x, weight, bias], gradient)
+            of_mean, of_variance = (total / elements for total in replicas.sum([of_bias, of_weight]))
+            factor = weight / tf.sqrt(variance + epsilon)
+            # What goes through mean and variance is itself a normalisation of x, with another weight and bias.
+            given = x, factor * of_variance, factor * of_mean, mean, variance
+            through, _, _ = kernels.batch_norm(*given, epsilon, training=False)
+            return of_x - through, of_weight, of_bias
 
-        return (tf.cast(y, x.dtype), mean, variance), gradients
+        return (y, mean, variance), gradients
 
     return normalise(x, weight, bias)

@@ -221,14 +221,19 @@ def inception_keras(num_classes, how):
     return keras.Model(inputs, layers.Dense(num_classes)(x))
 
 
-def unnamed_paddle(num_classes, how):
-    pool = nn.AdaptiveAvgPool2D(1), nn.Flatten()
-    return nn.Sequential(nn.Conv2D(3, WIDTH, 3, stride=2), nn.ReLU(), *pool, nn.Linear(WIDTH, num_classes))
+# A model inside another, without names, and a batch norm with its activation inside.
+def nested_paddle(num_classes, how):
+    norm = nn.BatchNorm(WIDTH, act="relu", dtype=paddle.get_default_dtype())
+    base = nn.Sequential(nn.Conv2D(3, WIDTH, 3, stride=2), norm, nn.MaxPool2D(2))
+    return nn.Sequential(base, nn.AdaptiveAvgPool2D(1), nn.Flatten(), nn.Linear(WIDTH, num_classes))
 
 
-def unnamed_keras(num_classes, how):
-    first = layers.Conv2D(WIDTH, 3, strides=2, activation="relu")
-    return keras.Sequential([first, layers.GlobalAveragePooling2D(), layers.Dense(num_classes)])
+def nested_keras(num_classes, how):
+    images = keras.Input((32, 32, 3))
+    x = layers.Conv2D(WIDTH, 3, strides=2)(images)
+    x = layers.ReLU()(layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(x))
+    base = keras.Model(images, layers.MaxPooling2D()(x))
+    return keras.Sequential([base, layers.GlobalAveragePooling2D(), layers.Dense(num_classes)])
 
 
 class TypicalPaddle(nn.Layer):
@@ -267,9 +272,9 @@ PADDLE = {
     "convnext": ConvNextPaddle,
     "depthwise": depthwise_paddle,
     "inception": InceptionPaddle,
+    "nested": nested_paddle,
     "shared": SharedPaddle,
     "typical": TypicalPaddle,
-    "unnamed": unnamed_paddle,
 }
 TENSORFLOW = {
     "activation": activation_keras,
@@ -278,7 +283,7 @@ TENSORFLOW = {
     "convnext": ConvNextKeras,
     "depthwise": depthwise_keras,
     "inception": inception_keras,
+    "nested": nested_keras,
     "shared": SharedKeras,
     "typical": typical_keras,
-    "unnamed": unnamed_keras,
 }
