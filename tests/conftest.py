@@ -18,6 +18,27 @@ settings.register_profile("tandem", deadline=None)  # the machine is noisy, and 
 settings.load_profile("tandem")
 
 
+LONGEST = (
+    *(
+        "test_resume",
+        "test_traps",
+        "test_networks",
+        "test_certificate",
+        "test_planted",
+        "test_comparison",
+        "test_twins",
+    ),
+    *("test_measure", "test_export", "test_reference", "test_convert", "test_ports", "test_inference", "test_replicas"),
+)
+"""The modules that take longest. They come first: two run at a time, and the last should be short."""
+
+
+def pytest_collection_modifyitems(items):
+    """Sort the tests by the place of their module in `LONGEST`."""
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
+
+
 @pytest.fixture(scope="session")
 def workers():
     """Both frameworks' processes for certificates: a `Workers`."""

@@ -37,8 +37,8 @@ def of_yaml(path):
 
 
 CASES = {**SMALL, **{path.stem: of_yaml(path) for path in sorted(ROOT.glob("configs/*.yaml"))}}
-# Their many weights take long, and they have no layer that alexnet, vgg16 and vgg16_fast lack.
-SLOW = ("alexnet_32", "vgg16_best")
+# Their many weights take long, and they have no layer that alexnet, vgg16, vgg16_fast and se_resnext_small lack.
+SLOW = ("alexnet_32", "vgg16_best", "se_resnext", "se_resnext_best")
 NAMES = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in CASES]
 # Keras traces a Sequential anew for each layer as it loads: VGG takes 15 s, and has no layer that those here lack but
 # BatchNorm1D, which is saved by itself.

@@ -179,7 +179,7 @@ def assert_refused(process, *expected):
     ("framework", "arguments", "expected"),
     [
         ("paddle", ["--device", "gpu"], "device: gpu is not available"),
-        ("tensorflow", ["--device", "gpu"], "device: gpu is not available"),
+        pytest.param("tensorflow", ["--device", "gpu"], "device: gpu is not available", marks=pytest.mark.slow),
         ("paddle", ["-o", "precision=bfloat16"], "precision: Paddle does not compute in bfloat16 on this CPU"),
         (
             "paddle",

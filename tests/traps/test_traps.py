@@ -44,7 +44,14 @@ def test_a_probe_passes_without_a_trap(workers, probe):
     assert gallery.clean(probe, workers).keys() == {"paddle", "tensorflow"}
 
 
-@pytest.mark.parametrize("name", TRIED)
+def is_slow(name):
+    """Another trap shows where one of a constant in too few digits does; those of workers take a job of their own."""
+    return name.endswith(("_double", "_float32", "_rounded")) or traps.TRAPS[name].framework == BOTH
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if is_slow(name) else name for name in TRIED]
+)
 def test_a_trap_is_caught_where_it_is_known_to_show(spring, name):
     found = spring(name)
     assert found.passed, f"shows {traps.TRAPS[name].shows}, but: {found.first}"
