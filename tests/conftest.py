@@ -25,7 +25,7 @@ def workers():
         yield workers
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def begin():
     """begin(framework, function, *arguments): a future, in a process for each framework, kept to save its start."""
     context = multiprocessing.get_context("spawn")
@@ -37,7 +37,7 @@ def begin():
         pool.shutdown()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def run_in(begin):
     """run_in(framework, function, *arguments): what it returns in the framework's process."""
     return lambda framework, function, *arguments: begin(framework, function, *arguments).result()

@@ -10,11 +10,12 @@ import typer
 def results(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit code 1 if a page is stale.")] = False,
 ):
-    """Write docs/results.md, docs/zoo.md and the README's table, in both languages, from results/*.json."""
+    """Write docs/results.md and docs/zoo.md, the README's table and docs/growth.png from results/*.json."""
     with at_work("starting"):
         from tandem.certify.zoo import page
         from tandem.core import files
         from tandem.core.paths import ROOT
+        from tandem.report import costs
         from tandem.report.results import written
 
     with at_work("writing"):
@@ -27,6 +28,9 @@ def results(
         if not check:
             files.write_file(path, text.encode())
         print(f"{'Stale' if check else 'Written'}: {path.relative_to(ROOT)}")
+    if costs.draw(ROOT, check):
+        stale.append(ROOT / "docs" / "growth.png")
+        print(f"{'Stale' if check else 'Written'}: docs/growth.png")
     if not stale:
         print("All pages are as results/*.json has it.")
     elif check:

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+import time
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else []))
 """Ctrl-C, kill, and a terminal that is closed (which Windows does not have)."""
@@ -27,15 +28,21 @@ def ended_by_exception():
     came, hook = [], sys.unraisablehook
     before = {number: signal.getsignal(number) for number in STOPPING}
     handled = [one for one in STOPPING if before[one] in (signal.SIG_DFL, signal.default_int_handler)]  # not nohup's
+    reading, writing = os.pipe()
 
     def end(number, frame):
         came.append(number)
         for other in handled:
             signal.signal(other, signal.SIG_DFL)
-        timer = threading.Timer(CLEANING, os.kill, (os.getpid(), number))
-        timer.daemon = True
-        timer.start()
         raise Ended
+
+    def watch():
+        """Python calls `end` only between two instructions, but notes the signal at once, though native code runs."""
+        while number := os.read(reading, 1):
+            if came or signal.getsignal(number[0]) is end:
+                time.sleep(CLEANING)
+                os.kill(os.getpid(), signal.SIGKILL)
+        os.close(reading)
 
     def unraisable(lost):
         """Where an exception cannot be passed on, such as in a destructor, Python calls this."""
@@ -44,6 +51,9 @@ def ended_by_exception():
         hook(lost)
 
     sys.unraisablehook = unraisable
+    os.set_blocking(writing, False)
+    noted = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    threading.Thread(target=watch, daemon=True).start()
     for number in handled:
         signal.signal(number, end)
     try:
@@ -52,6 +62,8 @@ def ended_by_exception():
         sys.unraisablehook = hook
         for number in handled:
             signal.signal(number, signal.SIG_DFL if came else before[number])
+        signal.set_wakeup_fd(noted)
+        os.close(writing)
 
 
 class Stop:

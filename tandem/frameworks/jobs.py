@@ -130,7 +130,8 @@ class Job:
     @staticmethod
     def _is_well(code, told):
         """Whether a process that ended with this exit code did so as it should; `told`, whether it was told to."""
-        return code in (0, 130) or (code == -signal.SIGTERM and told is not None)
+        ended = -signal.SIGTERM, -signal.SIGKILL  # the latter where cleaning up took too long: see core/signals.py
+        return code in (0, 130) or (code in ended and told is not None)
 
     def _listen(self):
         """Note from whom there is a sign of life, for a moment."""

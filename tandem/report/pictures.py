@@ -19,15 +19,15 @@ _fonts = [font for part in _CHINESE for font in _installed if part in font][:1]
 matplotlib.rcParams["font.family"] = ["DejaVu Sans", *_fonts]
 
 
-def save(figure, path):
-    """Write `figure` to the PNG `path` atomically.
+def save(figure, path, metadata=None):
+    """Write `figure` to the PNG `path` atomically, with `metadata`, texts by their names.
 
     Raises:
         UserError: it cannot be written.
     """
     content = io.BytesIO()
     with warnings.catch_warnings(action="ignore", category=UserWarning):  # a character that no font has
-        figure.savefig(content, dpi=120, format="png")
+        figure.savefig(content, dpi=120, format="png", metadata=metadata)
     files.write_file(path, content.getvalue())
 
 

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 from tandem.core.errors import UserError
 from tandem.core.paths import ROOT
+from tandem.report import costs
 
 import jinja2
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError, model_validator
@@ -142,6 +143,8 @@ class Results(Record):
     vocabulary: Vocabulary
     published: tuple[Published, ...]
     entries: dict[str, tuple[Entry, ...]]
+    growth: dict | None
+    waits: dict | None
 
     def find(self, subject, what, metric, framework=None, machine=None):
         """The one entry, or the one published figure, that these name.
@@ -175,7 +178,8 @@ def load(folder=ROOT / "results"):
             what machines.json or vocabulary.json does not hold, or is there twice.
     """
     folder = Path(folder)
-    others = {"machines", "published", "vocabulary", "zoo"}  # zoo.json has a page of its own: `tandem zoo`
+    # growth.json and waits.json are a command's each; zoo.json has a page of its own: `tandem zoo`
+    others = {"machines", "published", "vocabulary", "growth", "waits", "zoo"}
     unknown = sorted({path.stem for path in folder.glob("*.json")} - {*others, *SUBJECTS})
     if unknown:
         raise UserError(f"{folder / unknown[0]}.json: no page shows it; add it to SUBJECTS and to the templates")
@@ -184,6 +188,8 @@ def load(folder=ROOT / "results"):
         vocabulary=_read(folder / "vocabulary.json", Vocabulary),
         published=_read(folder / "published.json", tuple[Published, ...]),
         entries={subject: _read(folder / f"{subject}.json", tuple[Entry, ...]) for subject in SUBJECTS},
+        growth=costs.read(folder / "growth.json", costs.growth_rows),
+        waits=costs.read(folder / "waits.json", costs.wait_rows),
     )
     seen = set()
     for subject, figures in {**results.entries, "published": results.published}.items():
@@ -236,6 +242,8 @@ class Writer:
             trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined
         )
         values = {"machines": self._results.machines.values(), "rows": self.rows, "figure": self.figure}
+        values |= {"growth": self._results.growth, "waits": self._results.waits, "frameworks": FRAMEWORKS}
+        values |= {"growth_rows": costs.growth_rows, "wait_rows": costs.wait_rows}
         certificates = [one for one in self._results.entries["certificates"] if _is_certificate(one)]
         values["networks"] = len({entry.what for entry in certificates})
         values["worst"] = _number(max(max(entry.values) for entry in certificates))

@@ -66,7 +66,7 @@ def clean(workers):
 
 
 def test_the_twins_pass_with_every_phase_and_step(clean):
-    assert clean.passed and clean.first is None and not clean.notes
+    assert clean.passed and clean.first is None and not clean.notes, (clean.first, clean.trained, clean.notes)
     names, steps = len(clean.layers), 2 + DRAWN_STEPS
     assert (clean.steps, clean.total_steps, clean.batch_size) == (2, steps, 5)
     assert clean.phases["images"]["compared"] == clean.phases["logits"]["compared"] == steps

@@ -3,9 +3,10 @@
 from pathlib import Path
 
 from tandem.certify import report as certificate_report
-from tandem.certify.certificate import certify
+from tandem.certify.certificate import WORKER, certify
 from tandem.config.load import check_config
 from tandem.frameworks.base import FRAMEWORKS
+from tandem.frameworks.workers import Workers
 
 import planted
 import pytest
@@ -22,6 +23,13 @@ EVERYTHING = {
 
 SMALL, LARGE = {"batch_size": 5}, {"batch_size": 64}
 """With the first, no step has more images than the certified ones: few mistakes should need one that has."""
+
+
+@pytest.fixture(scope="module")
+def workers():
+    """Not those that other modules share: some mistakes stay in the process."""
+    with Workers(WORKER) as workers:
+        yield workers
 
 
 def certified(workers, mistake="", framework="", only="", precision="float64", **more):

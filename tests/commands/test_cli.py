@@ -111,6 +111,28 @@ cli.run(app)
     assert process.returncode == -number and not [*tmp_path.iterdir()]
 
 
+def test_what_does_not_end_for_a_signal_is_killed():
+    """Something may swallow the exception, and native code may go on for long before it is raised."""
+    code = """
+import contextlib, time
+from tandem.commands import cli
+from tandem.core import signals
+signals.CLEANING = 0.2
+app = cli.make_app()
+@app.command()
+def work():
+    while True:
+        with contextlib.suppress(BaseException):
+            print(flush=True)
+            time.sleep(60)
+cli.run(app)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.terminate()
+    assert process.returncode == -signal.SIGKILL
+
+
 def in_python(code):
     """What a Python process of its own says and its errors, which ends without one."""
     finished = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

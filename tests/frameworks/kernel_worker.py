@@ -51,7 +51,7 @@ def counted(framework):
     """In it, how often each of the fast forms is taken is counted in the dict that it gives."""
     kernels = kernels_of(framework)
     if framework == "paddle":
-        ways = {"threads": (kernels._ConvolutionInParts, "apply")}
+        ways = {"threads": (kernels._ConvolutionInParts, "apply"), "onednn": (kernels._OneDNNConvolution, "apply")}
     else:
         tf = kernels.tf
         ways = {
@@ -170,9 +170,47 @@ def stock_strides():
 
 
 def shared(*arguments):
-    """`convolutions` in Paddle, whose threads share a convolution of any size."""
-    with patch.object(kernels_of("paddle"), "_SHARED_OUT", 0):
+    """`convolutions` in a Paddle without oneDNN, whose threads share a convolution of any size."""
+    kernels = kernels_of("paddle")
+    with patch.object(kernels, "_SHARED_OUT", 0), patch.object(kernels.onednn, "found", False):
         return convolutions("paddle", *arguments)
+
+
+def uses_of_onednn():
+    """How a convolution is used by Paddle's autograd, each with (fast, plain) arrays, float32, that must agree."""
+    import paddle
+
+    rng, kernels = np.random.default_rng(0), kernels_of("paddle")
+    x, weight = (rng.normal(size=shape).astype(np.float32) for shape in ((3, 4, 6, 5), (4, 2, 3, 3)))
+
+    def twice(convolve, x, weight):
+        return convolve(convolve(x, weight), weight)
+
+    def of_a_view(convolve, x, weight):
+        return convolve(x.transpose([0, 1, 3, 2])[1:], weight)
+
+    def of_none(convolve, x, weight):
+        return convolve(x[:0], weight)
+
+    def once(convolve, x, weight):
+        return convolve(x, weight)
+
+    def differentiated(use, needs, fast):
+        tensors = [
+            paddle.to_tensor(array, stop_gradient=not need) for array, need in zip((x, weight), needs, strict=True)
+        ]
+        with patch.object(environment, "FAST_KERNELS", fast):
+            y = use(lambda *arguments: kernels.conv2d(*arguments, 1, 1, 2), *tensors)
+            if any(needs):
+                (y * y).sum().backward()
+        return [None if array is None else array.numpy() for array in (y, *(tensor.grad for tensor in tensors))]
+
+    cases = [(use, (True, True)) for use in (twice, of_a_view, of_none)]
+    cases += [(once, needs) for needs in ((True, False), (False, True), (False, False))]
+    with counted("paddle") as counts:
+        found = [[differentiated(*case, fast) for fast in (True, False)] for case in cases]
+        again = [differentiated(*case, True) for case in cases]
+    return found, again, counts
 
 
 def batch_norms(shape, offset, scale, training, dtype):

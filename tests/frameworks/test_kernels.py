@@ -73,6 +73,31 @@ def test_paddles_convolution_in_threads_equals_one_operator(run_in, case):
 
 @settings(max_examples=100)
 @given(case=cases())
+@example(case=(2, (5, 4), 3, 4, 1, 2, 0, 1, "float32", 2))  # of which oneDNN's own gradient writes beyond its memory
+@example(case=(2, (5, 4), 3, 4, 1, 2, 1, 2, "float32", 2))
+@example(case=(3, (9, 9), 40, 4, 3, 2, 1, 1, "float32", 2))
+def test_paddles_convolution_by_onednn_equals_its_own(run_in, case):
+    case = (*case[:-2], "float32", case[-1])
+    kernel_size, stride, padding = case[4:7]
+    fast, plain, terms, counts = run_in("paddle", kernel_worker.convolutions, "paddle", *case)
+    assert counts["onednn"] == (kernel_size > 1 or stride == 1 or padding == 0)
+    assert agree(fast, plain, terms, EPS["float32"]) == [True] * 3
+
+
+def test_uses_of_onednn_agree_and_repeat(run_in):
+    """A kernel used twice, a view, no image, and inputs that need no gradient; again, they are equal bit by bit."""
+    found, again, counts = run_in("paddle", kernel_worker.uses_of_onednn)
+    assert counts == {"threads": 0, "onednn": 12}  # all but the two of no image
+    for (fast, plain), repeated in zip(found, again, strict=True):
+        for one, other, same in zip(fast, plain, repeated, strict=True):
+            assert (one is None) == (other is None) == (same is None)
+            if one is not None:
+                np.testing.assert_array_equal(one, same)
+                np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+@settings(max_examples=100)
+@given(case=cases())
 @example(case=(3, (5, 7), 40, 4, 3, 1, 1, 1, "float64", 2))
 @example(case=(2, (3, 4), 13, 3, 5, 1, 2, 2, "float64", 2))
 @example(case=(1, (7, 5), 3, 4, 3, 2, 1, 2, "float64", 2))
@@ -150,11 +175,11 @@ def test_the_batch_norm_of_slices_is_that_of_the_whole_batch(run_in, framework, 
 
 def test_what_is_too_small_or_too_few_is_not_shared(run_in):
     """In Paddle: 64 channels of 16x16 pixels are 590,000 MACs to 4 channels with 3x3, and 147,000 to 1."""
-    enough, small = (3, (16, 16), 64, 4, 3, 1, 1, 1, "float32"), (3, (16, 16), 64, 1, 3, 1, 1, 1, "float32")
-    in_groups, single = (3, (16, 16), 4, 1, 3, 1, 1, 2, "float32"), (1, (16, 16), 64, 4, 3, 1, 1, 1, "float32")
+    enough, small = (3, (16, 16), 64, 4, 3, 1, 1, 1, "float64"), (3, (16, 16), 64, 1, 3, 1, 1, 1, "float64")
+    in_groups, single = (3, (16, 16), 4, 1, 3, 1, 1, 2, "float64"), (1, (16, 16), 64, 4, 3, 1, 1, 1, "float64")
     for case, threads, taken in ((enough, 2, 1), (small, 2, 0), (in_groups, 2, 1), (single, 2, 0), (enough, 1, 0)):
         counts = run_in("paddle", kernel_worker.convolutions, "paddle", *case, threads)[3]
-        assert counts == {"threads": taken}, (case, threads)
+        assert counts == {"threads": taken, "onednn": 0}, (case, threads)
 
 
 @pytest.fixture(scope="module")
@@ -171,8 +196,9 @@ def steps(begin, plain_steps):
 
 def test_the_switch_turns_off_what_is_there_for_speed(steps):
     (_, fast), (_, plain) = steps["paddle"]
-    assert all(counts["threads"] > 0 for counts in fast.values())
-    assert plain == {"float32": {"threads": 0}, "float64": {"threads": 0}}
+    assert fast["float32"]["onednn"] > 0 and fast["float64"]["threads"] > 0
+    none = {"threads": 0, "onednn": 0}
+    assert plain == {"float32": none, "float64": none}
     (_, fast), (_, plain) = steps["tensorflow"]
     assert all(fast["float32"].values())
     assert all(fast["float64"][way] for way in ("branches", "same", "gradient")) and not fast["float64"]["fused"]

@@ -30,6 +30,8 @@ def checkout(tmp_path, monkeypatch):
         *(f"docs/{page}{end}" for page in ("results", "zoo") for end in (".md", ".zh.md")),
     ):
         shutil.copy(ROOT / name, tmp_path / name)
+    for picture in (ROOT / "docs").glob("growth.png"):  # of figures that may not have been measured yet
+        shutil.copy(picture, tmp_path / "docs")
     monkeypatch.setattr(paths, "ROOT", tmp_path)
     return tmp_path
 

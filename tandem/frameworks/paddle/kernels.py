@@ -3,10 +3,12 @@
 With TANDEM_FAST_KERNELS=0 only the plain forms are used: see environment.py. Images are [N, C, H, W].
 """
 
+import functools
 import math
 from concurrent.futures import ThreadPoolExecutor
 
 from tandem.frameworks import environment
+from tandem.frameworks.paddle import onednn
 
 with environment.quiet():
     import paddle
@@ -24,19 +26,27 @@ def set_threads(count):
     global _threads, _pool
     _threads, _pool = count, ThreadPoolExecutor(count)
     paddle.base.core.set_num_threads(count)
+    _onednn.cache_clear()  # a plan of oneDNN's is for as many threads as there were
 
 
 def conv2d(x, weight, stride, padding, groups):
-    """`plain_conv2d`, faster: on a CPU threads share the images of a batch.
+    """`plain_conv2d`, faster: on a CPU by oneDNN in float32, otherwise threads share the images of a batch.
 
     Paddle's CPU kernel (paddle/phi/kernels/impl/conv_kernel_impl.h) makes one matrix product an image and a group, and
     does the rest of its work on one core. On a GPU cuDNN needs no threads.
     """
     # A traced graph stays one operator.
-    parts = min(_threads, x.shape[0]) if environment.FAST_KERNELS and paddle.in_dynamic_mode() else 1
+    if not environment.FAST_KERNELS or not paddle.in_dynamic_mode() or x.place.is_gpu_place() or not x.size:
+        return plain_conv2d(x, weight, stride, padding, groups)
+    if onednn.found and x.dtype == weight.dtype == paddle.float32:
+        if weight.shape[2] == 1 and padding == 0:
+            x, stride = x[:, :, ::stride, ::stride], 1  # see onednn.Convolution
+        if weight.shape[2] > 1 or stride == 1:
+            return _OneDNNConvolution.apply(x, weight, stride, padding, groups)
+    parts = min(_threads, x.shape[0])
     macs = math.prod(weight.shape) * (x.shape[2] // stride) * (x.shape[3] // stride)
     small = groups == 1 and macs < _SHARED_OUT
-    if small or parts < 2 or x.place.is_gpu_place():
+    if small or parts < 2:
         return plain_conv2d(x, weight, stride, padding, groups)
     return _ConvolutionInParts.apply(x, weight, stride, padding, groups, parts)
 
@@ -47,6 +57,28 @@ def plain_conv2d(x, weight, stride, padding, groups):
     Weight: [out_channels, in_channels / groups, kernel_size, kernel_size].
     """
     return F.conv2d(x, weight, bias=None, stride=stride, padding=padding, groups=groups)
+
+
+class _OneDNNConvolution(paddle.autograd.PyLayer):
+    """A convolution on a CPU in float32."""
+
+    @staticmethod
+    def forward(ctx, x, weight, stride, padding, groups):
+        ctx.needs = not x.stop_gradient, not weight.stop_gradient
+        x, weight = x.contiguous(), weight.contiguous()
+        ctx.save_for_backward(x, weight)
+        ctx.plan = _onednn(tuple(x.shape), tuple(weight.shape), stride, padding, groups)
+        return ctx.plan.convolve(x, weight)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return ctx.plan.differentiate(*ctx.saved_tensor(), gradient.contiguous(), *ctx.needs)
+
+
+@functools.lru_cache(512)
+def _onednn(x_shape, weight_shape, stride, padding, groups):
+    """The plan of a convolution. It takes milliseconds to make."""
+    return onednn.Convolution(x_shape, weight_shape, stride, padding, groups)
 
 
 class _ConvolutionInParts(paddle.autograd.PyLayer):
