@@ -273,6 +273,12 @@ class Certificate:
                 last = self.pairing.last.get(name.partition("#")[0])
                 view = viewed_like(theirs[name], ours[name], {True: (1, -1), False: ()}.get(last))
                 theirs[name] = theirs[name] if view is None else view
+        if self.pairing is not None and prefix == "output_gradient/":
+            outputs = self._part(traces, "output/")
+            for name in ours.keys() & theirs.keys() & outputs[FRAMEWORKS[0]].keys() & outputs[FRAMEWORKS[1]].keys():
+                if name.partition("#")[0] in self.pairing.rectifying and ours[name].shape == theirs[name].shape:
+                    passes = np.any([part[name] != 0 for part in outputs.values()], axis=0)
+                    ours[name], theirs[name] = ours[name] * passes, theirs[name] * passes
         return parts
 
     def _tabulate(self, column, differences):
@@ -512,7 +518,8 @@ def _pair(certificate, workers, answers, names):
     containers = (types[framework].keys() - computing[framework] for framework in FRAMEWORKS)
     pairing.containers = sorted(set.intersection(*map(set, containers)))
     certificate.layers = {renamed[0][name]: kind for name, kind in types[FRAMEWORKS[1]].items()} | types[FRAMEWORKS[0]]
-    paired = {"layers": list(pairing.layers), "arrays": list(pairing.arrays), "last": pairing.last}
+    paired = {"layers": list(pairing.layers), "arrays": list(pairing.arrays)}
+    paired |= {"last": pairing.last, "rectifying": pairing.rectifying}
     workers.ask("pair", by_framework={"names": {FRAMEWORKS[1]: renamed}}, paired=paired)
     certificate.judge(0, "initial state", pairing.without_partner())
     if all(name == theirs for name, (theirs, _) in pairing.arrays.items()):

@@ -43,6 +43,8 @@ class Pairing:
         last: by Paddle's name, whether its channels are the last axis in Paddle; only where that is known.
         arrays: by Paddle's name, TensorFlow's and the shape in Paddle.
         containers: the names of layers of layers that both have.
+        rectifying: Paddle's names of the layers that are a ReLU or a ReLU6 in both. Of what comes back to them where
+            they gave 0, nothing passes: it does not matter there, as at the zeros that pad a max pool behind them.
         alone: by framework, the layers without a partner that hold arrays; what they are in words.
         weightless: by framework, the layers without a partner that hold none.
         alone_arrays: by framework, the arrays of paired layers that the other does not have.
@@ -53,6 +55,7 @@ class Pairing:
     last: dict = dataclasses.field(default_factory=dict)
     arrays: dict = dataclasses.field(default_factory=dict)
     containers: list = dataclasses.field(default_factory=list)
+    rectifying: list = dataclasses.field(default_factory=list)
     alone: dict = dataclasses.field(default_factory=dict)
     weightless: dict = dataclasses.field(default_factory=dict)
     alone_arrays: dict = dataclasses.field(default_factory=dict)
@@ -132,6 +135,10 @@ def pair(calls, given=None):
         for weighted in (True, False):
             _spread(first, second, found, weighted, label)
     pairing = _pairing(first, second, found)
+    kinds = [{call["name"]: call["kind"] for call in calls[framework]} for framework in FRAMEWORKS]
+    pairing.rectifying = [
+        ours for ours, theirs in pairing.layers.items() if {kinds[0][ours], kinds[1][theirs]} <= {"ReLU", "ReLU6"}
+    ]
     for call in calls[FRAMEWORKS[0]]:
         if call["name"] in pairing.layers and (call["arrays"] or call["kind"].endswith("pool")):
             pairing.last[call["name"]] = call["kind"] in CHANNELS_LAST

@@ -83,7 +83,7 @@ def compared(engine, batch, step, record, paired):
         engine: of the second framework, in the state that `record` began with.
         batch, step: as for `Engine.train_step`; `step` is None in evaluation mode, which has no gradients.
         record: what the first framework computed, as `Worker.record` writes it, or `Engine.trace_evaluation`.
-        paired: the names that both have, of `layers` and `arrays`, and `last` of a `Pairing`.
+        paired: the names that both have, of `layers` and `arrays`; `last` and `rectifying` of a `Pairing`.
 
     Returns:
         A list of [quantity, name, error, words]: of each paired `output`, with "before" in place of words where what
@@ -102,14 +102,14 @@ def compared(engine, batch, step, record, paired):
     after = engine.state()
     found = []
 
-    def enter(quantity, name, expected, actual, least):
+    def enter(quantity, name, expected, actual, least, passes=True):
         last = paired["last"].get(name.partition("#")[0]) if "output" in quantity else None
         way = {True: (), False: (-1, 1)}.get(last)
         actual = None if actual is None else viewed_like(actual, expected, way)
         if actual is None:
             found.append([quantity, name, math.inf, "has another shape, or is not there"])
             return math.inf
-        error = relative_error(actual, expected, least)
+        error = relative_error(actual * passes, expected * passes, least)
         error = error if math.isfinite(error) else math.inf
         if error > 0:
             found.append([quantity, name, error, ""])
@@ -119,7 +119,9 @@ def compared(engine, batch, step, record, paired):
         least = FLOORS["float64"] * _largest(parts[part])
         for name, expected in parts[part].items():
             actual = replayed.get(f"{part}/{name}")
-            if enter(quantity, name, expected, actual, least) > SAME and quantity == "output":
+            stops = part == "output_gradient" and name.partition("#")[0] in paired["rectifying"]
+            passes = parts["output"][name] != 0 if stops else True
+            if enter(quantity, name, expected, actual, least, passes) > SAME and quantity == "output":
                 inputs = parts["input"].get(name), replayed.get(f"input/{name}")
                 found[-1][3] = _blame(engine, name, expected, *inputs, training=step is not None)
     arrays = {name: x for name, x in parts["gradient"].items() if name in paired["arrays"]}

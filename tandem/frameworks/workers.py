@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -51,9 +52,9 @@ class Workers:
 
     def __enter__(self):
         with contextlib.ExitStack() as stack:
-            # In memory where there is room: the tensors of a large network are gigabytes.
+            # In memory where there is room: the tensors of a large network are gigabytes. TMPDIR decides otherwise.
             shared = Path("/dev/shm")
-            room = shared.is_dir() and shutil.disk_usage(shared).free > SHARED_MEMORY
+            room = shared.is_dir() and shutil.disk_usage(shared).free > SHARED_MEMORY and "TMPDIR" not in os.environ
             folder = tempfile.TemporaryDirectory(prefix="tandem-", dir=shared if room else None)
             self.folder = Path(stack.enter_context(folder))
             self.processes = {framework: stack.enter_context(self._start(framework)) for framework in FRAMEWORKS}

@@ -61,3 +61,56 @@ def test_a_pool_called_twice_is_neither_of_two_pools():
         "paddle": {"pool": "max pool"},
         "tensorflow": dict.fromkeys(("pool_1", "pool_2"), "max pool"),
     }
+
+
+def branches(names, order):
+    """Calls of two convolutions of one shape, the second behind a pool, whose outputs a third takes; in this order."""
+    plain, pool, pooled, end = names
+    first = {
+        "plain": [call(plain, "convolution", [8, 8, 8], [-1], {"weight": [8, 3, 1, 1]})],
+        "pooled": [
+            call(pool, "average pool", [3, 8, 8], [-1]),
+            call(pooled, "convolution", [8, 8, 8], [0 if order[0] == "pooled" else 1], {"weight": [8, 3, 1, 1]}),
+        ],
+    }
+    return [
+        *first[order[0]],
+        *first[order[1]],
+        call(end, "convolution", [8, 8, 8], [0, 2] if order[0] == "plain" else [1, 2], {"weight": [8, 16, 3, 3]}),
+    ]
+
+
+def test_a_branch_behind_a_pool_is_not_the_one_without():
+    found = pair(
+        {
+            "paddle": branches(("plain", "pool", "pooled", "end"), ("plain", "pooled")),
+            "tensorflow": branches(("1", "2", "3", "4"), ("pooled", "plain")),
+        }
+    )
+    assert found.layers == {"plain": "1", "pool": "2", "pooled": "3", "end": "4"}
+    assert not found.guessed
+
+
+def test_a_layer_of_a_kind_that_only_one_side_has_is_looked_through():
+    """Zero padding between two activations and what reads them: by what comes before, each is told from the other."""
+    ours, theirs = [], []
+    for calls, padded in ((ours, False), (theirs, True)):
+        source = -1
+        for number, width in enumerate((8, 16)):
+            weight = {"weight": [width, 8, 3, 3]}
+            calls.append(call(f"conv{number}", "convolution", [width, 8, 8], [source], weight))
+            calls.append(
+                call(
+                    f"{'x' if padded else 'relu'}{1 - number if padded else number}",
+                    "ReLU",
+                    [8, 8, 8],
+                    [len(calls) - 1],
+                )
+            )
+            if padded:
+                calls.append(call(f"pad{number}", "own ZeroPadding2D", [8, 10, 10], [len(calls) - 1]))
+            source = len(calls) - 1
+    found = pair({"paddle": ours, "tensorflow": theirs})
+    assert {"relu0": "x1", "relu1": "x0"}.items() <= found.layers.items()
+    assert not found.guessed
+    assert found.rectifying == ["relu0", "relu1"]

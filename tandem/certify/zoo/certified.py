@@ -57,7 +57,7 @@ def certify_network(network, workers, report=None):
         )
         if certificate.first is not None and certificate.first["phase"] == "running":
             framework, what = certificate.first["name"], certificate.first["what"]
-            hint = "; is there enough memory?" if "SIGKILL" in what else ""
+            hint = "; with too little memory, TMPDIR=FOLDER keeps tensors on the disk" if "SIGKILL" in what else ""
             raise UserError(f"{network}, {pair}: {TITLES[framework]} stopped: {what}{hint}")
         entry[pair] = told(certificate)
     entry["versions"] = {framework: certificate.records[framework]["version"] for framework in FRAMEWORKS}

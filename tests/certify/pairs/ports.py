@@ -221,10 +221,11 @@ def inception_keras(num_classes, how):
     return keras.Model(inputs, layers.Dense(num_classes)(x))
 
 
-# A model inside another, without names, and a batch norm with its activation inside.
+# A model inside another, without names; a batch norm with its activation inside; zeros around a max pool behind a ReLU.
 def nested_paddle(num_classes, how):
     norm = nn.BatchNorm(WIDTH, act="relu", dtype=paddle.get_default_dtype())
-    base = nn.Sequential(nn.Conv2D(3, WIDTH, 3, stride=2), norm, nn.MaxPool2D(2))
+    conv = nn.Conv2D(WIDTH, WIDTH, 1)
+    base = nn.Sequential(nn.Conv2D(3, WIDTH, 3, stride=2), norm, conv, nn.ReLU(), nn.MaxPool2D(3, 2, padding=1))
     return nn.Sequential(base, nn.AdaptiveAvgPool2D(1), nn.Flatten(), nn.Linear(WIDTH, num_classes))
 
 
@@ -232,7 +233,8 @@ def nested_keras(num_classes, how):
     images = keras.Input((32, 32, 3))
     x = layers.Conv2D(WIDTH, 3, strides=2)(images)
     x = layers.ReLU()(layers.BatchNormalization(momentum=0.9, epsilon=1e-5)(x))
-    base = keras.Model(images, layers.MaxPooling2D()(x))
+    x = layers.ReLU()(layers.Conv2D(WIDTH, 1)(x))
+    base = keras.Model(images, layers.MaxPooling2D(3, 2)(layers.ZeroPadding2D(1)(x)))
     return keras.Sequential([base, layers.GlobalAveragePooling2D(), layers.Dense(num_classes)])
 
 
