@@ -38,6 +38,10 @@ SHIPPED = {
 HERE = Path(__file__).parent
 
 
+TOO_LITTLE = {"vgg16": 24}
+"""Gigabytes of memory with which the adapted pair could not be certified: VGG16 has 138 million weights."""
+
+
 class Record(BaseModel):
     """A piece of results/zoo.json: every field must be there, and no other may."""
 
@@ -175,6 +179,7 @@ def _page(entries, suffix):
                 for row in importlib.import_module(f"tandem.certify.zoo.{name}").DIFFERENCES
             ],
             "certified": name in entries,
+            "memory": TOO_LITTLE.get(name),
             **entries.get(name, {}),
         }
         for name in NETWORKS
