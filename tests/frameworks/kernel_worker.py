@@ -176,6 +176,29 @@ def shared(*arguments):
         return convolutions("paddle", *arguments)
 
 
+@contextlib.contextmanager
+def slow_or_not():
+    """In it, oneDNN computes every convolution that it can."""
+    kernels = kernels_of("paddle")
+    kernels._plan.cache_clear()
+    with patch.object(kernels.onednn.Convolution, "is_slow", False):
+        yield
+    kernels._plan.cache_clear()
+
+
+def by_onednn(*arguments):
+    """`convolutions` in Paddle, by oneDNN also where it is slow."""
+    with slow_or_not():
+        return convolutions("paddle", *arguments)
+
+
+def slow_plans(channels):
+    """Of convolutions of so many channels, which are left to oneDNN though it is slow."""
+    kernels = kernels_of("paddle")
+    plans = {count: kernels._plan((2, count, 9, 9), (count, count, 3, 3), 1, 1, 1) for count in channels}
+    return [count for count, plan in plans.items() if plan is not None and plan.is_slow]
+
+
 def uses_of_onednn():
     """How a convolution is used by Paddle's autograd, each with (fast, plain) arrays, float32, that must agree."""
     import paddle
@@ -207,7 +230,7 @@ def uses_of_onednn():
 
     cases = [(use, (True, True)) for use in (twice, of_a_view, of_none)]
     cases += [(once, needs) for needs in ((True, False), (False, True), (False, False))]
-    with counted("paddle") as counts:
+    with slow_or_not(), counted("paddle") as counts:
         found = [[differentiated(*case, fast) for fast in (True, False)] for case in cases]
         again = [differentiated(*case, True) for case in cases]
     return found, again, counts

@@ -77,11 +77,12 @@ class _OneDNNConvolution(paddle.autograd.PyLayer):
 
 @functools.lru_cache(512)
 def _plan(x_shape, weight_shape, stride, padding, groups):
-    """How oneDNN convolves, which takes milliseconds to make; None where it cannot, or what is asked is wrong."""
+    """How oneDNN convolves, which takes milliseconds to make; None where it cannot or is slow, or for a wrong shape."""
     if not onednn.is_safe(weight_shape, stride):
         return None
     try:
-        return onednn.Convolution(x_shape, weight_shape, stride, padding, groups)
+        plan = onednn.Convolution(x_shape, weight_shape, stride, padding, groups)
+        return None if plan.is_slow else plan
     except RuntimeError:
         return None
 

@@ -17,7 +17,7 @@ with environment.quiet():
 X, Y, WEIGHT, OF_X, OF_Y, OF_WEIGHT = 1, 17, 33, 129, 145, 161
 # dnnl_query_*_md, which ask it for their layouts; and others.
 LAYOUTS = {X: 129, OF_X: 130, WEIGHT: 131, OF_WEIGHT: 132, Y: 133, OF_Y: 134}
-CPU, IN_ORDER, FLOAT32, ANY, TRAINING, DIRECT = 1, 1, 3, 1, 64, 1
+CPU, IN_ORDER, FLOAT32, ANY, TRAINING, DIRECT, IMPLEMENTATION = 1, 1, 3, 1, 64, 1, 8
 
 
 class _Version(ctypes.Structure):
@@ -121,6 +121,14 @@ class Convolution:
         layouts = {OF_Y: self.own_y, X: self.x, OF_WEIGHT: self.weight}
         return _Kernel("convolution_backward_weights", arguments, layouts)
 
+    @property
+    def is_slow(self):
+        """Whether oneDNN has no kernel for one of the three, but its reference, which took 100 times as long.
+
+        It lacks that of the weight for fewer than 16 channels a group, but for some shapes.
+        """
+        return any(kernel.is_reference for kernel in (self.forward, self.gradient_of_x, self.gradient_of_weight))
+
     def convolve(self, x, weight):
         """The images after the convolution, [N, out_channels, H', W']."""
         return self.forward(x, weight, into=paddle.empty(self.y_shape, "float32"))
@@ -150,6 +158,13 @@ class _Kernel:
         *inputs, self.result = layouts
         self.inputs = {number: _Reorder(layouts[number], self.layout(number)) for number in inputs}
         self.from_own = _Reorder(self.layout(self.result), layouts[self.result])
+
+    @property
+    def is_reference(self):
+        """Whether it is oneDNN's own reference."""
+        name = ctypes.c_char_p()
+        _call("primitive_desc_query", self.description, IMPLEMENTATION, 0, ctypes.byref(name))
+        return name.value.startswith(b"ref")
 
     def layout(self, number):
         """The layout of the argument that it chose."""
