@@ -45,8 +45,9 @@ def benchmark(
     ] = 1,
     peer: Annotated[Peer | None, typer.Option(help="Also measure the same network in this library.")] = None,
     rounds: Annotated[
-        int, typer.Option(min=1, help="In each, every variant takes one step, in turn. A verdict takes 6 or more.")
-    ] = 20,
+        int | None,
+        typer.Option(min=1, help="In each, every variant takes one step, in turn. A verdict takes 6. Default: 20."),
+    ] = None,
     grow: Annotated[
         bool,
         typer.Option(
@@ -82,7 +83,7 @@ def benchmark(
     if grow and waits:
         raise UserError("--grow and --waits: are two measurements; run one after the other")
     table = {"--config": config, "--batch-size": batch_size, "--precision": precision, "--peer": peer}
-    table |= {"--workers": workers > 1, "--no-stock": not stock}
+    table |= {"--workers": workers > 1, "--no-stock": not stock, "--rounds": rounds}
     for option in (option for option, given in table.items() if given and (grow or waits)):
         raise UserError(f"{option}: --grow and --waits measure what they always do; leave it out")
     if chart and waits:
@@ -118,7 +119,7 @@ def benchmark(
             frameworks,
             batch_size or (32,),
             precision or ("float32",),
-            rounds,
+            rounds or 20,
             stock,
             workers,
             peer,

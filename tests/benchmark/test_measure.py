@@ -317,6 +317,7 @@ def test_figures_that_cannot_be_written_are_rejected_before_measuring(tmp_path, 
     [
         (["--grow", "--waits"], "--grow and --waits: are two measurements"),
         (["--grow", "--batch-size", "8"], "--batch-size: --grow and --waits measure what they always do"),
+        (["--waits", "--rounds", "8"], "--rounds: --grow and --waits measure what they always do"),
         (["--waits", "--chart", "x.png"], "--chart: --waits draws none"),
     ],
 )
