@@ -7,7 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import data_utils
-from tandem.certify.certificate import WORKER
+from tandem.certify.steps import WORKER
 from tandem.frameworks.base import FRAMEWORKS
 from tandem.frameworks.workers import Workers
 

@@ -7,8 +7,8 @@ import difflib
 from typing import NamedTuple
 
 from tandem import traps
-from tandem.certify.certificate import certify
 from tandem.certify.replicas import to_lines, try_traps
+from tandem.certify.steps import certify
 from tandem.config.load import check_config
 from tandem.core.errors import UserError
 from tandem.traps.differences import size

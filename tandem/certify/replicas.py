@@ -15,8 +15,9 @@ from pathlib import Path
 
 import data_utils
 from tandem import traps
-from tandem.certify.certificate import LATE, LEARNING_RATES, SUMS, drawn_images, drawn_state
-from tandem.certify.sameness import STATE_KINDS, compare, of_kind
+from tandem.certify.drawn import LATE, drawn_images, drawn_state
+from tandem.certify.sameness import STATE_KINDS, SUMS, compare, of_kind
+from tandem.certify.steps import LEARNING_RATES
 from tandem.config.load import check_config
 from tandem.core import files
 from tandem.core.errors import UserError

@@ -41,6 +41,9 @@ def _relative_error(ours, theirs, scale):
     return 0.0 if distance == 0 else distance / scale
 
 
+SUMS = ("loss", "hits", "hits in the top 5")
+"""What `Engine.train_step` and `Engine.evaluate` return."""
+
 STATE_KINDS = ("statistics", "velocities", "parameters", "EMA")
 """The kinds of arrays in a state, in the order in which a mistake shows after a step."""
 

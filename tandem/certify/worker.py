@@ -17,7 +17,7 @@ import traceback
 from pathlib import Path
 
 from tandem.certify import replay
-from tandem.certify.sameness import STATE_KINDS, compare, of_kind
+from tandem.certify.sameness import STATE_KINDS, SUMS, compare, of_kind
 from tandem.config.load import check_config
 from tandem.core import files
 from tandem.core.errors import UserError, said
@@ -29,9 +29,6 @@ from tandem.frameworks.base import FRAMEWORKS, load_engine
 from tandem.frameworks.layer_table import describe
 
 import numpy as np
-
-SUMS = ("loss", "hits", "hits in the top 5")
-"""What `Engine.train_step` and `Engine.evaluate` return."""
 
 
 class Worker:

@@ -56,8 +56,10 @@ def certify(
     """Verify that a network computes the same in both frameworks; exit code 1 if it does not."""
     with at_work("starting"):
         from tandem.certify import replicas, report
-        from tandem.certify.certificate import DRAWN_STEPS, STEPS, WORKER, certify, subject
+        from tandem.certify.certificate import DRAWN_STEPS
         from tandem.certify.pairing import read_names
+        from tandem.certify.steps import STEPS, WORKER, certify
+        from tandem.certify.subject import subject
         from tandem.frameworks.workers import Workers
 
         from rich.console import Console

@@ -32,8 +32,9 @@ def compare(
     """
     with at_work("starting"):
         from tandem.certify import replicas
-        from tandem.certify.certificate import DRAWN_STEPS, STEPS
+        from tandem.certify.certificate import DRAWN_STEPS
         from tandem.certify.report import verdict
+        from tandem.certify.steps import STEPS
         from tandem.compare import comparison
         from tandem.compare import report as comparison_report
         from tandem.config.load import check_config

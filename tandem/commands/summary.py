@@ -26,7 +26,7 @@ def summary(
     import sys
 
     with at_work("starting"):
-        from tandem.certify.certificate import WORKER
+        from tandem.certify.steps import WORKER
         from tandem.frameworks.workers import Workers
         from tandem.use import summary
 

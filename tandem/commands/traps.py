@@ -18,7 +18,7 @@ def traps(
     """Switch on each known way to differ, and show where the certificate sees it; exit code 1 if it does not."""
     with at_work("starting"):
         from tandem.certify import gallery
-        from tandem.certify.certificate import WORKER
+        from tandem.certify.steps import WORKER
         from tandem.core import files
         from tandem.core.errors import UserError
         from tandem.frameworks.workers import Workers

@@ -16,7 +16,7 @@ def zoo(
     they have.
     """
     with at_work("starting"):
-        from tandem.certify.certificate import WORKER
+        from tandem.certify.steps import WORKER
         from tandem.certify.zoo import certified, page
         from tandem.core import files
         from tandem.core.paths import ROOT

@@ -17,9 +17,9 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tandem.certify import certificate
 from tandem.certify import report as certificate_report
-from tandem.certify.certificate import WORKER
+from tandem.certify.certificate import Certificate
+from tandem.certify.steps import WORKER, certify
 from tandem.compare.curves import check_received, images_per_second
 from tandem.config.load import check_config, load_config, save_config
 from tandem.core import files
@@ -63,8 +63,7 @@ class Comparison:
         name: of the config.
         settings: the config in force, as a dict.
         seeds: of the runs.
-        certificate: a `tandem.certify.certificate.Certificate`. Where it failed and there are runs, they were asked
-            for anyway.
+        certificate: a `Certificate`. Where it failed and there are runs, they were asked for anyway.
         layers: by framework, the sums of `parameters`, `statistics` and `macs` (of one image).
         made, machine: when (ISO 8601), and on what.
         commands: what trained each framework with the first seed, and what does the whole again, for a shell.
@@ -77,7 +76,7 @@ class Comparison:
     name: str
     settings: dict
     seeds: list
-    certificate: certificate.Certificate
+    certificate: Certificate
     layers: dict
     made: str
     machine: dict
@@ -128,7 +127,7 @@ def begin(path, overrides, folder, seeds, pythons, report, count=1):
     with Workers(WORKER, pythons) as workers:
         # Layers first: a worker that fails its certificate may not answer any more.
         layers = summary.summarize(str(path), overrides, workers)
-        found = certificate.certify(str(path), settings, workers, report=report)
+        found = certify(str(path), settings, workers, report=report)
     certificate_report.save(found, folder / "certificate", overrides)
     save_config(settings, folder / "config.yaml")
     return Comparison(

@@ -9,10 +9,11 @@ import os
 from pathlib import Path
 
 import data_utils
-from tandem.certify.certificate import CIFAR_SIZE, subject
+from tandem.certify.drawn import CIFAR_SIZE
 from tandem.certify.pairing import check_names, pair
 from tandem.certify.replay import CONSTANT, judged
 from tandem.certify.sameness import relative_error
+from tandem.certify.subject import subject
 from tandem.config.load import check_config
 from tandem.core import files
 from tandem.core.errors import UserError

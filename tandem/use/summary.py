@@ -1,6 +1,6 @@
 """The layer tables of both twins side by side, each from the real model in a process of its own."""
 
-from tandem.certify.certificate import subject
+from tandem.certify.subject import subject
 from tandem.frameworks.base import FRAMEWORKS
 from tandem.frameworks.layer_table import totals
 from tandem.training import checkpoint
@@ -16,7 +16,7 @@ def summarize(network, overrides, workers, num_classes=None, warn=print):
     """The rows of `tandem.frameworks.layer_table.describe`, by framework.
 
     Args:
-        network: a name, config, Python file, checkpoint or run folder (see `tandem.certify.certificate.subject`).
+        network: a name, config, Python file, checkpoint or run folder (see `tandem.certify.subject.subject`).
         overrides: changes to its config.
         workers: a `tandem.frameworks.workers.Workers`.
         num_classes: length of the logits; by default a checkpoint's, or as many as the config's data has classes.

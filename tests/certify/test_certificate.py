@@ -6,8 +6,11 @@ import subprocess
 import sys
 
 from tandem.certify import report as certificate_report
-from tandem.certify.certificate import DRAWN_STEPS, TOLERANCES, WORKER, Certificate, certify, drawn_state, subject
+from tandem.certify.certificate import DRAWN_STEPS, TOLERANCES, Certificate
+from tandem.certify.drawn import drawn_state
 from tandem.certify.sameness import compare, relative_error
+from tandem.certify.steps import WORKER, certify
+from tandem.certify.subject import subject
 from tandem.commands.init import init
 from tandem.config.load import check_config
 from tandem.core.errors import UserError

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tandem.certify import report as certificate_report
-from tandem.certify.certificate import WORKER, certify
+from tandem.certify.steps import WORKER, certify
 from tandem.config.load import check_config
 from tandem.frameworks.base import FRAMEWORKS
 from tandem.frameworks.workers import Workers

@@ -3,8 +3,8 @@
 import math
 from pathlib import Path
 
-from tandem.certify.certificate import certify
 from tandem.certify.pairing import pair
+from tandem.certify.steps import certify
 from tandem.config.load import check_config
 from tandem.core.errors import UserError
 from tandem.frameworks.base import FRAMEWORKS

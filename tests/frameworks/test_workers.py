@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from tandem.certify.certificate import WORKER
+from tandem.certify.steps import WORKER
 from tandem.core.errors import UserError
 from tandem.core.paths import child_environment
 from tandem.frameworks.base import FRAMEWORKS

@@ -2,7 +2,7 @@
 
 import shutil
 
-from tandem.certify.certificate import subject
+from tandem.certify.subject import subject
 from tandem.config.load import check_config
 from tandem.core.errors import UserError
 from tandem.training import checkpoint, trust

@@ -9,7 +9,8 @@ from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tandem.certify.certificate import BACKWARD, DRAWN_STEPS, certify
+from tandem.certify.certificate import BACKWARD, DRAWN_STEPS
+from tandem.certify.steps import certify
 from tandem.config.load import check_config
 from tandem.core.errors import UserError
 from tandem.core.machine import machine

@@ -1,0 +1,54 @@
+"""Images and states that are drawn at random, where real ones would hide a mistake."""
+
+import hashlib
+import math
+
+import data_utils
+from tandem.core.random import random_bits
+from tandem.data.images import Dataset
+
+import numpy as np
+
+CIFAR_SIZE = 32
+"""Pixels on a side of CIFAR-10's images. A network for others is certified on random ones."""
+
+LATE = 2**20
+"""The numbers of the drawn steps begin so late, which decide the dropout masks: a small integer type would show."""
+
+
+def drawn_state(state, seed, step):
+    """A harder state to start `step` from than the initial one: like `state`, by name, but large and nowhere zero.
+
+    Each such step has its own: what a step leaves of it may be so large that float32 overflows.
+    Activations go beyond 6, no bias, velocity or statistic is zero, no scale is one. All values are float32 numbers.
+    """
+    drawn = {}
+    for name, array in state.items():
+        last = name.rpartition(".")[2]
+        key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "little")
+        bits = random_bits(seed, "certificate", key, step, array.size)
+        uniform = ((bits >> np.uint64(11)) * 2.0**-52 - 1).reshape(array.shape)  # -1 to 1
+        if name.startswith("velocity/"):
+            value = 0.01 * uniform
+        elif last == "running_var":
+            value = 1.25 + 0.75 * uniform
+        elif array.ndim in (2, 4):
+            fan_in = math.prod(array.shape[1:]) if array.ndim == 4 else array.shape[0]
+            value = 1.5 * math.sqrt(6 / fan_in) * uniform
+        elif last == "weight":
+            value = 1.75 + 1.25 * uniform
+        else:
+            value = np.where(uniform < 0, -0.25, 0.25) + uniform
+        drawn[name] = value.astype(np.float32).astype(array.dtype)
+    return drawn
+
+
+def drawn_images(seed, size):
+    """Random pixels in place of CIFAR-10, of `size` pixels, a `Dataset`.
+
+    Grey or flat images would not do: where elements of a max pool are equal but for rounding, or a channel is constant,
+    right twins differ.
+    """
+    pixels = random_bits(seed, "certificate images", 0, 0, (500, 3, size, size)) >> np.uint64(56)
+    split = data_utils.Split(pixels.astype(np.uint8), np.arange(500) % data_utils.CLASSES)
+    return Dataset(split, None, split, tuple(map(str, range(data_utils.CLASSES))))
