@@ -394,6 +394,8 @@ def main(framework, folder, commands=Worker):
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what your own network or native code prints is not an answer, so it goes to stderr
     worker = commands(framework, folder)
+    with contextlib.suppress(Exception):  # if it cannot be loaded, the first command says why
+        load_engine(framework)  # now, for it takes seconds, in which what started this reads the images
     with contextlib.suppress(BrokenPipeError):
         for line in sys.stdin:
             command, arguments = json.loads(line)
