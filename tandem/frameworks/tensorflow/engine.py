@@ -134,9 +134,11 @@ class Engine(base.Engine):
         images = tf.TensorSpec([None, 3, size, size], tf.uint8)
         labels = tf.TensorSpec([None], tf.int64)
         # XLA is faster on a GPU and slower on a CPU. Sums over several workers have not been tried in it.
-        compiled = {"jit_compile": self.record["device"] == "gpu" and replicas.count == 1}
+        xla = self.record["device"] == "gpu" and replicas.count == 1
         if self.record["device"] == "gpu":
-            self.record["xla"] = compiled["jit_compile"]
+            self.record["xla"] = xla
+        # AutoGraph takes half a second. No `if` or loop here is on a tensor, and Keras does not convert layers.
+        compiled = {"autograph": False, "jit_compile": xla}
         place = tf.TensorSpec([2], tf.int64)
         keys = tf.TensorSpec([len(self.dropouts), 2], tf.uint32)
         learning_rate = tf.TensorSpec([], self.dtype)
