@@ -8,9 +8,11 @@ A variable that the user has set is left alone. Tandem's own is TANDEM_FAST_KERN
 
 import contextlib
 import ctypes
+import importlib.abc
 import json
 import os
 import sys
+import threading
 import warnings
 from pathlib import Path
 
@@ -59,6 +61,34 @@ def peak_memory():
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.exists() else []
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), None)
+
+
+UNUSED = ("matplotlib", "sklearn")
+"""What Keras loads where it is installed, for plots and wrappers that nothing here uses: a third of its time."""
+
+
+@contextlib.contextmanager
+def loading():
+    """A context for the import of a framework: it prints nothing, and does without `UNUSED`."""
+    absent = _Absent()
+    sys.meta_path.insert(0, absent)
+    try:
+        with quiet():
+            yield
+    finally:
+        sys.meta_path.remove(absent)
+
+
+class _Absent(importlib.abc.MetaPathFinder):
+    """Finds that `UNUSED` are not installed, as far as the thread that made it can tell: others may import them."""
+
+    def __init__(self):
+        self.thread = threading.get_ident()
+
+    def find_spec(self, name, path=None, target=None):
+        if name in UNUSED and threading.get_ident() == self.thread:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        return None
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 from tandem.frameworks import environment
 
-with environment.quiet():
+with environment.loading():
     import paddle
     from paddle import nn
 

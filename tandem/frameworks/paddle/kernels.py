@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from tandem.frameworks import environment
 from tandem.frameworks.paddle import onednn
 
-with environment.quiet():
+with environment.loading():
     import paddle
     import paddle.nn.functional as F
 

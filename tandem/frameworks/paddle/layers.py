@@ -13,7 +13,7 @@ from tandem.frameworks.paddle import kernels, replicas
 
 import numpy as np
 
-with environment.quiet():
+with environment.loading():
     import paddle
     import paddle.nn.functional as F
     from paddle import nn

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tandem.frameworks import environment
 
-with environment.quiet():
+with environment.loading():
     import paddle
 
 # Numbers of oneDNN's dnnl_types.h: DNNL_ARG_*, which name the arguments of a primitive ("of": the gradient of);

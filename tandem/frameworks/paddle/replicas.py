@@ -9,7 +9,7 @@ from tandem.frameworks import base, environment
 
 import numpy as np
 
-with environment.quiet():
+with environment.loading():
     import paddle
     import paddle.nn.functional as F
 

@@ -5,7 +5,7 @@ from functools import partial
 
 from tandem.frameworks import environment
 
-with environment.quiet():
+with environment.loading():
     import tensorflow as tf
 
 layers = tf.keras.layers

@@ -8,7 +8,7 @@ import itertools
 
 from tandem.frameworks import environment
 
-with environment.quiet():
+with environment.loading():
     import tensorflow as tf
 
 

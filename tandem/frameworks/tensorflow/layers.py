@@ -12,7 +12,7 @@ from tandem.frameworks.tensorflow import kernels, replicas
 
 import numpy as np
 
-with environment.quiet():
+with environment.loading():
     import tensorflow as tf
 
 BATCH_NORM_MOMENTUM = float(np.float32(0.9))  # as Paddle's C++ float has it, also in float64

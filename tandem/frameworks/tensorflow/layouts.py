@@ -4,7 +4,7 @@ from tandem.frameworks import environment
 
 import numpy as np
 
-with environment.quiet():
+with environment.loading():
     from tensorflow.keras import layers
 
 

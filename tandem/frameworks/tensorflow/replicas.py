@@ -8,7 +8,7 @@ from tandem.frameworks.tensorflow import kernels
 
 import numpy as np
 
-with environment.quiet():
+with environment.loading():
     import tensorflow as tf
 
 
