@@ -246,7 +246,9 @@ class Certificate:
             ours, theirs = parts.values()
             for name in ours.keys() & theirs.keys():
                 last = self.pairing.last.get(name.partition("#")[0])
-                view = viewed_like(theirs[name], ours[name], {True: (1, -1), False: ()}.get(last))
+                # A trace has images channels first, and other outputs as Keras has them.
+                ways = {True: (1, -1), False: ()} if theirs[name].ndim == 4 else {True: (), False: (-1, 1)}
+                view = viewed_like(theirs[name], ours[name], ways.get(last))
                 theirs[name] = theirs[name] if view is None else view
         if self.pairing is not None and prefix == "output_gradient/":
             outputs = self._part(traces, "output/")

@@ -48,6 +48,7 @@ class Pairing:
         alone: by framework, the layers without a partner that hold arrays; what they are in words.
         weightless: by framework, the layers without a partner that hold none.
         alone_arrays: by framework, the arrays of paired layers that the other does not have.
+        elsewhere: by Paddle's name, TensorFlow's: arrays that layers of another make hold there; see `_elsewhere`.
     """
 
     layers: dict = dataclasses.field(default_factory=dict)
@@ -59,6 +60,7 @@ class Pairing:
     alone: dict = dataclasses.field(default_factory=dict)
     weightless: dict = dataclasses.field(default_factory=dict)
     alone_arrays: dict = dataclasses.field(default_factory=dict)
+    elsewhere: dict = dataclasses.field(default_factory=dict)
 
     def without_partner(self):
         """A `Difference` for each array, and each layer with some, that only one framework has."""
@@ -180,10 +182,13 @@ def _layers(calls):
         if call["name"] not in layers:
             kind = call["kind"]
             main = max(call["arrays"].values(), key=math.prod, default=None)
-            if main is None:
+            if call["container"]:  # which is here only if it holds arrays
+                label, coarse = ("container", math.prod(main)), "container"
+            elif main is None:
                 # A pool that one side calls twice is two on the other: neither of these is its partner.
                 label = (kind, math.prod(call["shape"]), times[call["name"]])
-                coarse = (ALIKE.get(kind, kind), times[call["name"]])
+                # A padding of another size may be of another convolution, which here pads by itself.
+                coarse = label if kind == "padding" else (ALIKE.get(kind, kind), times[call["name"]])
             elif kind in ("convolution", "dense"):
                 matrix = kind == "dense" or math.prod(main[2:]) == 1
                 # A dense layer is a 1x1 convolution.
@@ -259,7 +264,8 @@ def _alike(first, second, found, weighted, label):
                     look = begin | further
                 groups = looks.setdefault((rounds, pools), {})
                 for name in layers:
-                    if name in open_:
+                    # Where one side pads before a convolution, the other's convolution may pad by itself.
+                    if name in open_ and (rounds or layers[name].label[0] != "padding"):
                         groups.setdefault(look[name], ([], []))[side].append(name)
     return [[group for group in looks[width].values() if all(group)] for width in sorted(looks, reverse=True)]
 
@@ -296,21 +302,62 @@ def _pairing(first, second, found):
     for name in first:
         if name in found:
             pairing.layers[name], pairing.how[name] = found[name]
-            arrays = _arrays(first[name], second[found[name][0]])
-            pairing.arrays |= {
-                f"{name}.{ours}".lstrip("."): (f"{found[name][0]}.{theirs}".lstrip("."), first[name].arrays[ours])
-                for ours, theirs in arrays.items()
-            }
-            extra = ([x for x in first[name].arrays if x not in arrays], "paddle", name)
-            other = ([x for x in second[found[name][0]].arrays if x not in arrays.values()], "tensorflow", name)
-            for without, framework, layer in (extra, other):
-                pairing.alone_arrays.setdefault(framework, []).extend(f"{layer}.{x}" for x in without)
-    partners = (set(found), {theirs for theirs, _ in found.values()})
-    for framework, layers, paired in zip(FRAMEWORKS, (first, second), partners, strict=True):
-        rest = [layer for name, layer in layers.items() if name not in paired]
-        pairing.alone[framework] = {x.name: f"{x.type} {_shapes(x)}" for x in rest if x.arrays}
-        pairing.weightless[framework] = {x.name: x.type for x in rest if not x.arrays}
+            ours, theirs = first[name], second[found[name][0]]
+            pairs = [((ours, x), (theirs, y)) for x, y in _arrays(ours, theirs).items()]
+            pairing.arrays |= {_full(*x): (_full(*y), ours.arrays[x[1]]) for x, y in pairs}
+
+    def without_partner():
+        """By framework, the arrays that are not paired: each layer, and the name of the array in it."""
+        paired = set(pairing.arrays), {theirs for theirs, _ in pairing.arrays.values()}
+        for layers, known in zip((first, second), paired, strict=True):
+            arrays = ((layer, array) for layer in layers.values() for array in layer.arrays)
+            yield [array for array in arrays if _full(*array) not in known]
+
+    for ours, theirs in _elsewhere(*without_partner()):
+        pairing.elsewhere[_full(*ours)] = _full(*theirs)
+        pairing.arrays[_full(*ours)] = _full(*theirs), ours[0].arrays[ours[1]]
+    partners = {name: name for name in pairing.layers}, {theirs: ours for ours, theirs in pairing.layers.items()}
+    for framework, layers, partner, rest in zip(FRAMEWORKS, (first, second), partners, without_partner(), strict=True):
+        alone, arrays = {}, []
+        for layer, array in rest:
+            if layer.name in partner:
+                arrays.append(f"{partner[layer.name]}.{array}")
+            else:
+                alone.setdefault(layer.name or "the network itself", [layer.type]).append(
+                    str(list(layer.arrays[array]))
+                )
+        pairing.alone[framework] = {name: f"{kind} {', '.join(shapes)}" for name, (kind, *shapes) in alone.items()}
+        pairing.alone_arrays[framework] = arrays
+        bare = (layer for name, layer in layers.items() if name not in partner and not layer.arrays)
+        pairing.weightless[framework] = {layer.name: layer.type for layer in bare}
     return pairing
+
+
+def _full(layer, array):
+    """The name of an array in the network, which itself has no name."""
+    return f"{layer.name}.{array}".lstrip(".")
+
+
+def _elsewhere(ours, theirs):
+    """Of the arrays without a partner, those that layers of another make hold: pairs of the same shape.
+
+    Of several, those with the same name, and then in order.
+
+    A parameter of a block on one side, such as a scale of its channels, is that of a layer of one's own on the other. A
+    separable convolution is one layer in Keras, and two in Paddle.
+    """
+    alike = {}
+    for side, arrays in enumerate((ours, theirs)):
+        for layer, array in arrays:
+            shape = tuple(length for length in layer.arrays[array] if length != 1)
+            alike.setdefault(shape, ([], []))[side].append((layer, array))
+    for pair in alike.values():
+        makes = {layer.kind for side in pair for layer, _ in side}
+        if len(pair[0]) == len(pair[1]) and makes & {"own", "container"}:
+            for array in pair[0]:
+                partner = next((other for other in pair[1] if other[1] == array[1]), pair[1][0])
+                pair[1].remove(partner)
+                yield array, partner
 
 
 def _arrays(ours, theirs):
@@ -328,7 +375,3 @@ def _arrays(ours, theirs):
             same[name] = other
             rest.remove(other)
     return same
-
-
-def _shapes(layer):
-    return ", ".join(str(list(shape)) for shape in layer.arrays.values())

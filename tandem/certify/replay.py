@@ -41,6 +41,7 @@ KEPT_IN_FLOAT32 = {
     "average pool": "Paddle multiplies the gradient by 1/n as float32",
     "global average pool": "Paddle multiplies the gradient by 1/n as float32",
     "mish": "Paddle keeps the threshold as float32",
+    "upsampling": "TensorFlow resizes in float32",
     "softplus": "Paddle keeps beta and the threshold as float32",
 }
 """By kind, the constant behind a small error where it is known (paddle/phi/kernels, and tandem/traps)."""
@@ -70,7 +71,7 @@ class Apart:
 
     def __str__(self):
         """The difference in one line."""
-        kind = self.type if self.type == self.theirs[1] else f"{self.type}, in TensorFlow {self.theirs[1]}"
+        kind = self.type if self.theirs[1] in (self.type, "") else f"{self.type}, in TensorFlow {self.theirs[1]}"
         parts = [f"{name} {ours} against {theirs}" for name, (ours, theirs) in self.settings.items()]
         parts += [f"{name} {error}" for name, error in self.what.items()]
         return f"{self.layer} ({kind}): {'; '.join([*parts, *([self.why] if self.why else [])])}"
@@ -158,13 +159,16 @@ def judged(found, calls, pairing):
         types = (first.get(layer, {}).get("type", ""), second.get(theirs, {}).get("type", ""))
         return apart.setdefault(layer, Apart(layer, types[0], (theirs, types[1])))
 
-    passed_back = []
+    passed_back, elsewhere = [], []
     for quantity, name, error, words in found:
         if error <= SAME:
             continue
         number = name.partition("#")[0]
         if quantity == "output gradient":
             passed_back.append((name, error, words))
+            continue
+        if name in pairing.elsewhere:
+            elsewhere.append((name, error))
             continue
         if quantity == "logits":
             entry, quantity = of("the logits"), "from what comes last"
@@ -188,6 +192,10 @@ def judged(found, calls, pairing):
         if not known:
             likely = [x for x in readers if x in first and error <= CONSTANT and first[x]["kind"] in KEPT_IN_FLOAT32]
             _enter(of(" or ".join(likely[:1] or readers)), f"the gradient that it passes back to {name}", error, words)
+    # Their layers have no partners, so what comes back to them is wrong wherever a layer behind them is.
+    for name, error in elsewhere if not apart else ():
+        layer, _, last = name.rpartition(".")
+        _enter(of(layer), f"gradient of {last}", error, "")
     for entry in apart.values():
         kinds = ("own", "own")
         if entry.theirs[0]:

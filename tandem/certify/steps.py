@@ -183,6 +183,9 @@ def _pair(certificate, workers, answers, names):
         if layers:
             listed = ", ".join(f"{name} ({kind})" for name, kind in layers.items())
             certificate.notes.append(f"Layers without weights that only {TITLES[framework]} has: {listed}")
+    if pairing.elsewhere:
+        listed = ", ".join(f"{ours} is {theirs}" for ours, theirs in pairing.elsewhere.items())
+        certificate.notes.append(f"Arrays that another layer of TensorFlow's holds: {listed}")
     return calls
 
 

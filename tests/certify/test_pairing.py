@@ -5,7 +5,8 @@ from tandem.certify.pairing import pair
 
 def call(name, kind, shape, sources, arrays=None):
     return {"name": name, "kind": kind, "type": kind, "settings": {}, "shape": shape, "sources": sources} | {
-        "arrays": arrays or {}
+        "container": False,
+        "arrays": arrays or {},
     }
 
 

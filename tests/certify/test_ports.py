@@ -47,6 +47,7 @@ def made(workers, kind, how, names):
         pytest.param("activation", "dropout", IDENTICAL, marks=pytest.mark.slow),
         ("auxiliary", "right", IDENTICAL),
         ("depthwise", "right", IDENTICAL),
+        ("elsewhere", "right", IDENTICAL),
         ("shared", "tied", IDENTICAL),
         ("batch_norm", "given", CONSTANTS),
         ("convnext", "right", CONSTANTS),
@@ -111,6 +112,14 @@ def test_what_only_one_side_has_and_changes_nothing_is_a_note(certified):
     assert "Parameters that the loss does not depend on, in both: aux.weight, aux.bias" in notes
 
 
+def test_arrays_that_another_layer_holds_are_compared_and_told(certified):
+    (note,) = (note for note in certified("elsewhere", "right").notes if "another layer" in note)
+    assert "scale is held_1.held" in note and "depthwise.weight is separable_conv2d.depthwise_kernel" in note
+    assert "gradients" in certified("elsewhere", "right").phases
+    (entry,) = certified("elsewhere", "before").apart
+    assert (entry.layer, entry.theirs[1]) == ("pad", "ZeroPadding2D")
+
+
 def test_a_map_decides_which_layers_are_the_same(certified):
     crossed = {"aux": "fc", "fc": "aux"}
     found = certified("auxiliary", "right", names=tuple(crossed.items()))
@@ -124,7 +133,7 @@ def call(name, kind="convolution", shape=(8, 3, 3, 3), sources=(-1,)):
     """What inspection.py says of a layer."""
     arrays = {"weight": shape} if shape else {}
     described = {"name": name, "kind": kind, "type": kind, "settings": {}, "arrays": arrays, "shape": [8, 4, 4]}
-    return described | {"sources": list(sources)}
+    return described | {"sources": list(sources), "container": False}
 
 
 def paired(first, second, given=None):

@@ -25,6 +25,7 @@ def test_a_mean_that_is_zero_in_truth_is_no_difference(variance, differ):
 def test_zeros_before_an_average_pool_are_its_padding(error, constant):
     """Paddle's pool pads; in Keras a layer before it. Only the gradient's constant is left, or it is a mistake."""
     pool = {"name": "pool", "kind": "average pool", "type": "AvgPool2D", "shape": [3, 8, 8], "sources": [-1]}
+    pool["container"] = False
     ours = {**pool, "arrays": {}, "settings": {"padding": 1, "exclusive": False}}
     theirs = {**pool, "arrays": {}, "settings": {"padding": 0, "exclusive": True}}
     calls = {"paddle": [ours], "tensorflow": [theirs]}

@@ -72,7 +72,8 @@ def layer_calls(engine, image_size):
         A list of dicts: `name`, the layer's; `kind`, a key of `KINDS`, or else "own " and the `type`, the class's name;
         `settings`, by name; `arrays`, the shapes of what it holds by the last part of their names; `shape`, of the
         output for one image; `sources`, the indices of the calls whose outputs reach its input without another call
-        between, -1 for the images.
+        between, -1 for the images; `container`, whether it has layers inside. The network itself comes last, named "",
+        where it holds arrays; nothing is known of its sources.
     """
     arrays = {}
     for name in engine.shapes:
@@ -88,6 +89,7 @@ def layer_calls(engine, image_size):
             sources = sorted(_sources([x for x in inputs if isinstance(x, paddle.Tensor)], made_by))
             described = {"name": name, "kind": _kind(layer), "type": type(layer).__name__, "settings": settings(layer)}
             described |= {"arrays": arrays.get(name, {}), "shape": list(output.shape[1:]), "sources": sources}
+            described["container"] = bool(layer.sublayers())
             if output.grad_fn is not None:
                 made_by[output.grad_fn.node_ptr()] = len(calls)
             calls.append(described)
@@ -105,6 +107,10 @@ def layer_calls(engine, image_size):
     finally:
         for hook in hooks:
             hook.remove()
+    if "" in arrays:
+        kind = type(engine.model).__name__
+        calls.append({"name": "", "kind": f"own {kind}", "type": kind, "settings": {}, "arrays": arrays[""]})
+        calls[-1] |= {"shape": [], "sources": [], "container": True}
     return calls
 
 

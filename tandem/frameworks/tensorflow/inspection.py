@@ -81,7 +81,8 @@ def layer_calls(engine, image_size):
         `type`, the class's name;
         `settings`, by name; `arrays`, the shapes of what it holds by the last part of their names; `shape`, of the
         output for one image; `sources`, the indices of the calls whose outputs reach its input without another call
-        between, -1 for the images.
+        between, -1 for the images; `container`, whether it has layers inside. The network itself comes last, named "",
+        where it holds arrays; nothing is known of its sources.
     """
     arrays = {}
     for name in engine.shapes:
@@ -100,6 +101,7 @@ def layer_calls(engine, image_size):
         shape = list(output.shape[1:])
         described["shape"] = [shape[-1], *shape[:-1]]
         described["sources"] = sorted(_sources(tensors, made_by))
+        described["container"] = bool(_inside(layer))
         made_by[_key(output)] = len(calls)
         calls.append(described)
         return output
@@ -107,6 +109,10 @@ def layer_calls(engine, image_size):
     with watched(leaves, note):
         run = tf.function(partial(engine.model, training=False))
         run.get_concrete_function(tf.TensorSpec([1, image_size, image_size, 3], engine.dtype))
+    if "" in arrays:
+        kind = type(engine.model).__name__
+        calls.append({"name": "", "kind": f"own {kind}", "type": kind, "settings": {}, "arrays": arrays[""]})
+        calls[-1] |= {"shape": [], "sources": [], "container": True}
     return calls
 
 
@@ -141,7 +147,7 @@ def watched(named, see):
     """
 
     def call(name, layer, call, *inputs, **options):
-        activation = getattr(layer, "activation", None)
+        activation = vars(layer).get("activation")  # of an LSTM it is a property, and lies inside
         if activation in (None, tf.keras.activations.linear) or not layer.weights:
             output = call(*inputs, **options)
             return see(name, inputs, output) if isinstance(output, tf.Tensor) else output

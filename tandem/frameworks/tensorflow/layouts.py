@@ -1,5 +1,7 @@
 """How Keras lays out a layer's arrays, and how Paddle does, whose layouts are the canonical ones: see core/state.py."""
 
+import math
+
 from tandem.frameworks import environment
 
 import numpy as np
@@ -12,15 +14,18 @@ def to_canonical(array, layer, shape=None):
     """Keras' `array`, of a stock `layer` or of one of your own, as Paddle lays it out; `shape` if Paddle's is another.
 
     Kernels of convolutions become [out, in / groups, ...], of depthwise ones [in * multiplier, 1, ...], of transposed
-    ones [in, out, ...]. Of other layers, what has an entry a channel and pixel becomes channels first. `shape` may make
-    a matrix [in, out] a 1x1 kernel, or the reverse, and leave out axes of length 1.
+    ones [in, out, ...]; those of attention, which Keras keeps by heads, [in, out]. Of other layers, what has an entry a
+    channel and pixel becomes channels first. `shape` may make a matrix [in, out] a 1x1 kernel, or the reverse, and
+    leave out axes of length 1.
     """
-    if _depthwise(layer, array):
+    if isinstance(layer, layers.EinsumDense):
+        array = array.reshape(_matrix(layer, array.shape))
+    elif _depthwise(layer, array):
         *size, channels, multiplier = array.shape
         array = np.moveaxis(array, (-2, -1), (0, 1)).reshape(channels * multiplier, 1, *size)
     elif array.ndim >= 3 and _kernel(layer, array):
         array = np.moveaxis(array, (-1, -2), (0, 1))
-    elif array.ndim == 3:
+    elif _has_pixels(array):
         array = np.moveaxis(array, -1, 0)
     if shape is not None and array.shape != tuple(shape):
         if (array.ndim == 2) != (len(shape) == 2) and array.size > max(array.shape):
@@ -37,16 +42,22 @@ def from_canonical(array, layer, shape):
         if (array.ndim == 2) != (len(plain) == 2) and array.size > max(array.shape):
             array = array.reshape(array.shape[:2]).T
         array = array.reshape(plain)
+    if isinstance(layer, layers.EinsumDense):
+        return array.reshape(shape)
     if _depthwise(layer, like):
         *size, channels, multiplier = shape
         return np.moveaxis(array.reshape(channels, multiplier, *size), (0, 1), (-2, -1))
     if like.ndim >= 3 and _kernel(layer, like):
         return np.moveaxis(array, (0, 1), (-1, -2))
-    return np.moveaxis(array, 0, -1) if like.ndim == 3 else array
+    return np.moveaxis(array, 0, -1) if _has_pixels(like) else array
 
 
 def _depthwise(layer, array):
-    return isinstance(layer, (layers.DepthwiseConv1D, layers.DepthwiseConv2D)) and array.ndim > 2
+    """Whether `array` is a depthwise kernel. A separable convolution has two kernels, of which this one is larger."""
+    kinds = (layers.DepthwiseConv1D, layers.DepthwiseConv2D)
+    if isinstance(layer, (layers.SeparableConv1D, layers.SeparableConv2D)):
+        return array.ndim > 2 and array.shape == tuple(layer.depthwise_kernel.shape)
+    return isinstance(layer, kinds) and array.ndim > 2
 
 
 def _kernel(layer, array):
@@ -54,3 +65,17 @@ def _kernel(layer, array):
     stock = (layers.Conv1D, layers.Conv2D, layers.Conv3D)
     transposed = (layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
     return array.ndim > 3 or isinstance(layer, (*stock, *transposed))
+
+
+def _has_pixels(array):
+    """Whether an array with three axes is [H, W, C]. [1, N, C] is of a sequence, such as an embedding of positions."""
+    return array.ndim == 3 and array.shape[0] > 1
+
+
+def _matrix(layer, shape):
+    """The shape of an `EinsumDense`'s array with an axis for the inputs and one for the outputs, if those come last."""
+    kernel, _, outputs = layer.equation.partition(",")[2].partition("->")
+    inputs = [letter not in outputs for letter in kernel]
+    if len(shape) != len(kernel):
+        return (-1,)  # a bias
+    return (math.prod(shape[: sum(inputs)]), -1) if all(inputs[: sum(inputs)]) else shape

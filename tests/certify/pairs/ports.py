@@ -238,6 +238,54 @@ def nested_keras(num_classes, how):
     return keras.Sequential([base, layers.GlobalAveragePooling2D(), layers.Dense(num_classes)])
 
 
+class ElsewherePaddle(nn.Layer):
+    """Arrays that Keras holds in other layers: of a separable convolution, of attention, of the network itself."""
+
+    def __init__(self, num_classes, how):
+        super().__init__()
+        self.stem = nn.Conv2D(3, WIDTH, 2, stride=2, padding=1)
+        self.depthwise = nn.Conv2D(WIDTH, 2 * WIDTH, 3, padding=1, groups=WIDTH, bias_attr=False)
+        self.pointwise = nn.Conv2D(2 * WIDTH, WIDTH, 1)
+        self.pad = nn.Pad2D([0, 1, 0, 1])
+        self.even = nn.Conv2D(WIDTH, WIDTH, 2, stride=2)
+        self.positions = self.create_parameter([1, 81, WIDTH], default_initializer=nn.initializer.Normal())
+        self.scale = self.create_parameter([WIDTH], default_initializer=nn.initializer.Constant(0.5))
+        self.attention = nn.MultiHeadAttention(WIDTH, 2)
+        self.fc = nn.Linear(WIDTH, num_classes)
+
+    def forward(self, x):
+        x = self.even(self.pad(self.pointwise(self.depthwise(self.stem(x)))))
+        x = x.flatten(2).transpose([0, 2, 1]) + self.positions
+        return self.fc((x + self.attention(x, x, x) * self.scale).mean(1))
+
+
+class Held(layers.Layer):
+    """A layer of one's own for one array: the function `joins` joins it to the input."""
+
+    def __init__(self, shape, joins):
+        super().__init__()
+        self.joins = joins
+        self.held = self.add_weight(shape=shape, initializer="ones", name="held")
+
+    def call(self, x):
+        return self.joins(x, self.held)
+
+
+def elsewhere_keras(num_classes, how):
+    """The same; its padding lies elsewhere, too."""
+    images = keras.Input((32, 32, 3))
+    x = layers.Conv2D(WIDTH, 2, strides=2)(layers.ZeroPadding2D(1)(images))
+    x = layers.SeparableConv2D(WIDTH, 3, padding="same", depth_multiplier=2)(x)
+    if how == "before":
+        x = layers.Conv2D(WIDTH, 2, strides=2)(layers.ZeroPadding2D(((1, 0), (1, 0)))(x))
+    else:
+        x = layers.Conv2D(WIDTH, 2, strides=2, padding="same")(x)
+    x = Held((1, 81, WIDTH), lambda x, held: x + held)(layers.Reshape((81, WIDTH))(x))
+    attention = layers.MultiHeadAttention(2, WIDTH // 2)(x, x)
+    x = layers.GlobalAveragePooling1D()(x + Held((WIDTH,), lambda x, held: x * held)(attention))
+    return keras.Model(images, layers.Dense(num_classes)(x))
+
+
 class TypicalPaddle(nn.Layer):
     """What a port that has four mistakes is of."""
 
@@ -273,6 +321,7 @@ PADDLE = {
     "batch_norm": batch_norm_paddle,
     "convnext": ConvNextPaddle,
     "depthwise": depthwise_paddle,
+    "elsewhere": ElsewherePaddle,
     "inception": InceptionPaddle,
     "nested": nested_paddle,
     "shared": SharedPaddle,
@@ -284,6 +333,7 @@ TENSORFLOW = {
     "batch_norm": batch_norm_keras,
     "convnext": ConvNextKeras,
     "depthwise": depthwise_keras,
+    "elsewhere": elsewhere_keras,
     "inception": inception_keras,
     "nested": nested_keras,
     "shared": SharedKeras,
