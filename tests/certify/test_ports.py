@@ -111,6 +111,15 @@ def test_what_only_one_side_has_and_changes_nothing_is_a_note(certified):
     assert "Parameters that the loss does not depend on, in both: aux.weight, aux.bias" in notes
 
 
+def test_a_layer_is_of_the_class_that_its_user_wrote(certified):
+    """Also where the engine computes it by a layer of Tandem's."""
+    found = certified("nested", "right")
+    assert {"BatchNorm", "AdaptiveAvgPool2D", "BatchNormalization"} <= {
+        *found.layers.values(),
+        *(kind for entry in found.apart for kind in (entry.type, entry.theirs[1])),
+    }
+
+
 def test_a_map_decides_which_layers_are_the_same(certified):
     crossed = {"aux": "fc", "fc": "aux"}
     found = certified("auxiliary", "right", names=tuple(crossed.items()))

@@ -293,7 +293,7 @@ def test_engines_have_the_methods_of_the_protocol(framework):
 def test_layers_have_the_same_names_and_arguments():
     keras_only = {"build", "call", "forward", "get_config", "from_config"}
     # What a stock layer becomes that cannot be the same as it is. Keras' average pooling can, for example.
-    adopted = {"AverageToPixel", "ActivatedBatchNorm", "SyncBatchNorm"}
+    adopted = {"AdaptiveAvgPool2D", "BatchNorm", "BatchNormalization"}
     sides = []
     for framework in FRAMEWORKS:
         parts = public(f"tandem/frameworks/{framework}/layers.py")

@@ -13,7 +13,7 @@ from tandem.frameworks.base import ALONE, GROWTH_STEPS, INITIAL_SCALE
 from tandem.frameworks.environment import cpu_threads, place_in_job
 from tandem.frameworks.tensorflow.inspection import watched
 from tandem.frameworks.tensorflow.kernels import set_threads
-from tandem.frameworks.tensorflow.layers import BatchNorm2D, Dropout, SyncBatchNorm, adopt, dropout_keys
+from tandem.frameworks.tensorflow.layers import BatchNorm2D, BatchNormalization, Dropout, adopt, dropout_keys
 from tandem.frameworks.tensorflow.layouts import from_canonical, to_canonical
 from tandem.frameworks.tensorflow.replicas import Replicas
 
@@ -115,7 +115,7 @@ class Engine(base.Engine):
             adopt(layer, shared=replicas.count > 1)
         self.dropouts = {name: layer for name, layer in self._layers() if isinstance(layer, Dropout)}
         for name, layer in self._layers():
-            if isinstance(layer, BatchNorm2D | SyncBatchNorm):
+            if isinstance(layer, BatchNorm2D | BatchNormalization):
                 layer.replicas = replicas
             elif replicas.count > 1 and isinstance(layer, tf.keras.layers.BatchNormalization):
                 raise UserError(f"network: {name} sees one worker's slice only; use BatchNormalization, channels last")
