@@ -77,11 +77,10 @@ def layer_calls(engine, image_size):
         image_size: height and width in pixels.
 
     Returns:
-        A list of dicts: `name`, the layer's; `kind`, a key of `KINDS`, or else "own " or "Tandem's " and the `type`;
-        `type`, the class's name;
-        `settings`, by name; `arrays`, the shapes of what it holds by the last part of their names; `shape`, of the
-        output for one image; `sources`, the indices of the calls whose outputs reach its input without another call
-        between, -1 for the images.
+        A list of dicts: `name`, the layer's; `kind`, a key of `KINDS`, or else "own " or "Tandem's " and the `type`,
+        the class's name; `settings`, by name; `arrays`, the shapes of what it holds by the last part of their names;
+        `shape`, of the output for one image; `sources`, the indices of the calls whose outputs reach its input without
+        another call between, -1 for the images.
     """
     arrays = {}
     for name in engine.shapes:
