@@ -237,22 +237,24 @@ class Certificate:
         parts = {}
         for framework, trace in traces.items():
             parts[framework] = {name.split("/")[-1]: x for name, x in trace.items() if name.startswith(prefix)}
-        if self.pairing is not None and prefix in ("output/", "output_gradient/", "gradient/"):
-            known = self.pairing.arrays if prefix == "gradient/" else {*self.pairing.layers, *self.pairing.containers}
-            parts = {
-                framework: {name: x for name, x in part.items() if name.partition("#")[0] in known}
-                for framework, part in parts.items()
-            }
-            ours, theirs = parts.values()
-            for name in ours.keys() & theirs.keys():
-                last = self.pairing.last.get(name.partition("#")[0])
-                # A trace has images channels first, and other outputs as Keras has them.
-                ways = {True: (1, -1), False: ()} if theirs[name].ndim == 4 else {True: (), False: (-1, 1)}
-                view = viewed_like(theirs[name], ours[name], ways.get(last))
-                theirs[name] = theirs[name] if view is None else view
-        if self.pairing is not None and prefix == "output_gradient/":
+        if self.pairing is None or prefix not in ("output/", "output_gradient/", "gradient/"):
+            return parts
+        known = self.pairing.arrays if prefix == "gradient/" else {*self.pairing.layers, *self.pairing.containers}
+        parts = {
+            framework: {name: x for name, x in part.items() if name.partition("#")[0] in known}
+            for framework, part in parts.items()
+        }
+        ours, theirs = parts.values()
+        both = ours.keys() & theirs.keys()
+        for name in both:
+            last = self.pairing.last.get(name.partition("#")[0])
+            # A trace has images channels first, and other outputs as Keras has them.
+            ways = {True: (1, -1), False: ()} if theirs[name].ndim == 4 else {True: (), False: (-1, 1)}
+            view = viewed_like(theirs[name], ours[name], ways.get(last))
+            theirs[name] = theirs[name] if view is None else view
+        if prefix == "output_gradient/":  # what comes back where both gave 0 passes no further: see `rectifying`
             outputs = self._part(traces, "output/")
-            for name in ours.keys() & theirs.keys() & outputs[FRAMEWORKS[0]].keys() & outputs[FRAMEWORKS[1]].keys():
+            for name in both.intersection(*outputs.values()):
                 if name.partition("#")[0] in self.pairing.rectifying and ours[name].shape == theirs[name].shape:
                     passes = np.any([part[name] != 0 for part in outputs.values()], axis=0)
                     ours[name], theirs[name] = ours[name] * passes, theirs[name] * passes

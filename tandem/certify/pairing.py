@@ -28,7 +28,6 @@ ALIKE = {
 }
 """Kinds that a wrong port may take for each other: such layers are paired, and then differ."""
 
-
 CHANNELS_LAST = ("dense", "layer norm")
 """Kinds of layers that work on the last axis in Paddle, too. Of kinds that neither side knows it is not known."""
 
@@ -74,7 +73,7 @@ class Pairing:
         return [name for name, how in self.how.items() if how == "order"]
 
     def renamed(self, layers, arrays):
-        """What `Engine.rename` takes, for TensorFlow's `layers` (names) and `arrays` (name to shape).
+        """What `SecondEngine.rename` takes, for TensorFlow's `layers` (names) and `arrays` (name to shape).
 
         Those without a partner keep their names, with a mark where a paired one has the same.
         """

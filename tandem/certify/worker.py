@@ -45,7 +45,10 @@ class Worker:
         self.trap = contextlib.ExitStack()
 
     def start(self, settings, num_classes, resumed, trap):
-        """Build the network and write its state. Returns the device's record and the types of the layers by name.
+        """Build the network and write its state. Returns the device's `record` and the `types` of the layers by name.
+
+        Of your own network it writes none: see `pair`. It then also returns the map of `names` in its file, or None,
+        and the `shapes` of its arrays by name.
 
         Args:
             settings: a config as a dict.
@@ -53,7 +56,10 @@ class Worker:
             resumed: whether to start from `checkpoint`, which may hold more than the engine's state.
             trap: the name of a trap (tandem/traps) to switch on here; or None.
         """
-        self.module = load_engine(self.framework)
+        if self.framework == FRAMEWORKS[0]:
+            self.engine_class = load_engine(self.framework).Engine
+        else:
+            self.engine_class = importlib.import_module(f"tandem.frameworks.{self.framework}.second").SecondEngine
         self.trap.close()
         if trap is not None:
             self.trap.enter_context(importlib.import_module("tandem.traps").switched_on(trap, self.framework))
@@ -94,8 +100,8 @@ class Worker:
         """Take on the other framework's names.
 
         Args:
-            names: the arguments of `Engine.rename`; None where it keeps its own.
-            paired: those that both frameworks have, of `layers` and `arrays`.
+            names: the arguments of `SecondEngine.rename`; None where it keeps its own.
+            paired: those that both frameworks have, of `layers` and `arrays`; `last` and `rectifying` of a `Pairing`.
         """
         self.names, self.paired = names, paired
         if names is not None:
@@ -345,7 +351,7 @@ class Worker:
 
     def _engine(self, precision):
         settings = check_config({**self.settings, "precision": precision}, "certificate")
-        engine = self.module.Engine(settings, self.num_classes, **self._read("preprocessing"))
+        engine = self.engine_class(settings, self.num_classes, **self._read("preprocessing"))
         if self.names is not None:
             engine.rename(*self.names)
         return engine

@@ -42,7 +42,7 @@ def classify(
             classifier = Classifier(source, framework, with_network(override, network), ema, warn)
         elif framework or override or network or ema:
             raise UserError(
-                f"{source}: an exported model has no such options; leave out --framework, -o and --ema, and --network"
+                f"{source}: an exported model has no such options; leave out --framework, -o, --network and --ema"
             )
         else:
             classifier = OnnxClassifier(source)

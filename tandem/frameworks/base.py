@@ -1,6 +1,7 @@
 """The contract of a framework's engine, and the registry of frameworks.
 
-A framework is a line in `TITLES` and a folder here with `layers`, `kernels`, `replicas`, `engine` and `stock`.
+A framework is a line in `TITLES` and a folder here with `layers`, `kernels`, `replicas`, `engine`, `inspection` and
+`stock`. The second of the two also has `second`.
 """
 
 import dataclasses
@@ -142,9 +143,10 @@ class Engine(Protocol):
 
         Returns:
             A dict: `images`, as normalised; `output/<layer>` of each named layer, channel first; `logits`; `loss`, the
-            mean over the batch; `sums`, what `train_step` returns; `output_gradient/<layer>`, of the loss by that
-            output, and `gradient/<parameter>`, without weight decay: those that the loss does not depend on are left
-            out. With `inputs` also `input/<layer>`, what each took in.
+            mean over the batch; `sums`, what `train_step` returns; `taken/<layer>`, the numbers of the outputs that it
+            took in as they are; `output_gradient/<layer>`, of the loss by that output, and `gradient/<parameter>`,
+            without weight decay: those that the loss does not depend on are left out. With `inputs` also
+            `input/<layer>`, what each took in.
         """
 
     def trace_evaluation(self, batch: Batch, inputs: bool = False) -> dict[str, np.ndarray]:

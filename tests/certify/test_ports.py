@@ -120,6 +120,15 @@ def test_arrays_that_another_layer_holds_are_compared_and_told(certified):
     assert (entry.layer, entry.theirs[1]) == ("pad", "ZeroPadding2D")
 
 
+def test_a_layer_is_of_the_class_that_its_user_wrote(certified):
+    """Also where the engine computes it by a layer of Tandem's."""
+    found = certified("nested", "right")
+    assert {"BatchNorm", "AdaptiveAvgPool2D", "BatchNormalization"} <= {
+        *found.layers.values(),
+        *(kind for entry in found.apart for kind in (entry.type, entry.theirs[1])),
+    }
+
+
 def test_a_map_decides_which_layers_are_the_same(certified):
     crossed = {"aux": "fc", "fc": "aux"}
     found = certified("auxiliary", "right", names=tuple(crossed.items()))

@@ -1,3 +1,5 @@
+"""The command line: one line for a mistake, how signals end it, and that no --help waits for a framework."""
+
 import signal
 import subprocess
 import sys

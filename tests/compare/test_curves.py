@@ -1,3 +1,5 @@
+"""Runs side by side: their table, their curves, and runs that must not be compared."""
+
 import json
 
 from tandem.compare import curves

@@ -1,3 +1,5 @@
+"""What a YAML file and `-o` may say, and the one line that says what is wrong with them."""
+
 import os
 import random
 import re

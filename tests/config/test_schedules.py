@@ -1,3 +1,5 @@
+"""The course of each schedule."""
+
 import math
 
 from tandem.config import schedules

@@ -1,3 +1,5 @@
+"""What a `UserError` says is one line that can be printed."""
+
 from tandem.core.errors import UserError, escaped
 
 import pytest

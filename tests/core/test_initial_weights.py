@@ -1,3 +1,5 @@
+"""Initial weights: their scales and bits; whitening and Dirac kernels."""
+
 import hashlib
 
 from tandem.core.initial_weights import dirac, initial_state, whitened

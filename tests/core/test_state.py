@@ -1,3 +1,5 @@
+"""Names and shapes of a state, and the kinds of parameters."""
+
 from tandem.config.schema import Optimizer, ParameterGroups
 from tandem.core import state
 from tandem.core.errors import UserError

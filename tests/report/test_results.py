@@ -1,3 +1,5 @@
+"""results/*.json is as it must be, and the pages and configs say what it says."""
+
 import json
 import re
 import shutil

@@ -1,27 +1,19 @@
 """The training loop over an engine in NumPy: quick enough to stop it everywhere."""
 
-import contextlib
-import io
 import json
 import os
-import re
 import signal
 import sys
 import time
-import types
-from collections import namedtuple
 
-import data_utils
 from tandem.commands.cli import Voice
 from tandem.config import schedules
-from tandem.config.load import check_config, load_config
-from tandem.core import patience
+from tandem.config.load import load_config
 from tandem.core.errors import UserError
 from tandem.core.initial_weights import dirac, whitened
 from tandem.core.signals import STOPPING
-from tandem.data.images import Dataset
-from tandem.frameworks.base import ALONE, Alone
-from tandem.training import checkpoint, recorder
+from tandem.frameworks.base import Alone
+from tandem.training import checkpoint
 from tandem.training import loop as training
 from tandem.training.loop import Run
 from tandem.training.recorder import read_metrics
@@ -30,126 +22,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy_engine import Engine, engine_module, figures, settings_of, train
 from rich.console import Console
 
-Value = namedtuple("Value", "array")
-Value.numpy = lambda self: self.array
-
-
-class Engine:
-    """Softmax regression by momentum, with the engines' interface. Fails or stops where a test says."""
-
-    record = {"version": "0", "device": "cpu"}  # noqa: RUF012
-    after_step = staticmethod(lambda step: None)
-
-    def __init__(self, config, num_classes, mean, std, replicas):
-        self.mean, self.std, self.momentum = mean, std, config.optimizer.momentum
-        self.arrays = {"fc.weight": np.zeros((3 * 8 * 8, num_classes))}
-        self.arrays["velocity/fc.weight"] = np.zeros_like(self.arrays["fc.weight"])
-        self.decay = config.evaluation.ema_decay
-        if self.decay is not None:
-            self.arrays["ema/fc.weight"] = self.arrays["fc.weight"]
-        self.shapes = {name: array.shape for name, array in self.arrays.items()}
-        self.steps = 0
-        self.asked = []  # (learning rate, step) of each call
-
-    def _losses(self, batch):
-        x = ((batch.images - self.mean) / self.std).reshape(len(batch.labels), -1)
-        logits = x @ self.arrays["fc.weight"]
-        p = np.exp(logits - logits.max(1, keepdims=True))
-        p /= p.sum(1, keepdims=True)
-        right = (p.argmax(1) == batch.labels).sum()
-        losses = -np.log(p[np.arange(len(p)), batch.labels])
-        p[np.arange(len(p)), batch.labels] -= 1
-        return x.T @ p / len(p), Value(np.array([losses.sum(), right, len(p)], float))
-
-    def train_step(self, batch, learning_rate, step):
-        gradient, sums = self._losses(batch)
-        velocity = self.arrays["velocity/fc.weight"] = self.momentum * self.arrays["velocity/fc.weight"] + gradient
-        self.arrays["fc.weight"] = self.arrays["fc.weight"] - learning_rate * velocity
-        if self.decay is not None:
-            mean = self.arrays["ema/fc.weight"]
-            self.arrays["ema/fc.weight"] = self.decay * mean + (1 - self.decay) * self.arrays["fc.weight"]
-        self.steps += 1
-        self.asked.append((learning_rate, step))
-        Engine.after_step(self.steps)
-        return sums
-
-    def evaluate(self, batch, flip=False):
-        return self._losses(batch._replace(images=batch.images[..., ::-1]) if flip else batch)[1]
-
-    @contextlib.contextmanager
-    def averaged(self):
-        kept = self.arrays["fc.weight"]
-        self.arrays["fc.weight"] = self.arrays["ema/fc.weight"]
-        yield
-        self.arrays["fc.weight"] = kept
-
-    def peak_memory(self):
-        return None
-
-    def state(self):
-        return dict(self.arrays)
-
-    def load_state(self, arrays, origin):
-        self.arrays = dict(arrays)
-
-
-def engine_module(replicas):
-    return types.SimpleNamespace(Engine=Engine, join=lambda config: replicas)
-
-
-@pytest.fixture(autouse=True)
-def fakes(monkeypatch):
-    rng = np.random.default_rng(0)
-
-    def split(count):
-        labels = rng.integers(0, 3, count)
-        images = rng.integers(0, 128, (count, 3, 8, 8)) + 40 * labels[:, None, None, None]
-        return data_utils.Split(images.astype(np.uint8), labels)
-
-    dataset = Dataset(split(70), None, split(30), ("a", "b", "c"))
-    monkeypatch.setitem(sys.modules, "tandem.frameworks.numpy.engine", engine_module(ALONE))
-    monkeypatch.setattr(training, "load_dataset", lambda data, seed: dataset)
-    monkeypatch.setattr(Engine, "after_step", staticmethod(lambda step: None))
-    monkeypatch.setattr(training.Recorder, "draw", lambda self: None)
+pytestmark = pytest.mark.usefixtures("numpy_engine")
 
 
 class Killed(BaseException):
     pass
-
-
-def settings_of(**changes):
-    values = {
-        "network": {"name": "se_resnext"},
-        "schedule": {"name": "cosine"},
-        "optimizer": {"learning_rate": 0.01},
-        "data": {"augmentation": {"crop_padding": 1}},
-        "epochs": 3,
-        "batch_size": 16,  # five batches of 70 images
-        "evaluation": {"ema_decay": 0.9, "flip_tta": True},
-        "log_period": 2,
-        "checkpoints": {"keep": 2, "every_minutes": 1e-9},
-    }
-    return check_config(values | changes, "test")
-
-
-def train(folder, resume=False, **changes):
-    resumed = checkpoint.newest(folder / "checkpoints", print) if resume else None
-    run = Run(settings_of(**changes), "numpy", folder, resumed)
-    return run, run.train()
-
-
-def figures(folder):
-    """All records without what differs in every run."""
-    return [
-        {
-            name: value
-            for name, value in record.items()
-            if name not in ("time", "seconds", "images_per_second", "peak_memory")
-        }
-        for record in read_metrics(folder / "metrics.jsonl")
-    ]
 
 
 @pytest.mark.parametrize("whitening", [False, True])
@@ -305,13 +185,6 @@ def test_a_run_folder_that_is_removed_stops_the_run(tmp_path, again):
     assert again or not (tmp_path / "run").exists()
 
 
-def test_a_step_that_takes_long_is_spoken_of(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(patience, "SILENCE", 0.1)
-    Engine.after_step = staticmethod(lambda step: time.sleep(0.2) if step == 7 else None)
-    train(tmp_path, log_period=100, checkpoints={})
-    assert "... epoch 2/3  step 1/5 is done, and the work goes on (0 s)" in capsys.readouterr().out
-
-
 def test_records_and_files_of_a_run(tmp_path):
     run, _ = train(tmp_path)
     records = read_metrics(tmp_path / "metrics.jsonl")
@@ -353,121 +226,6 @@ def test_only_every_so_many_epochs_are_tested_and_the_last_one(tmp_path, monkeyp
     tested = {record["validation"]["accuracy"]: record["epoch"] for record in reversed(records[2:])}
     assert run.best == {"accuracy": max(tested), "epoch": tested[max(tested)]}
     assert len(list((tmp_path / "checkpoints").iterdir())) == 3  # after every epoch, of which two stay, and the best
-
-
-STEP = re.compile(
-    r"epoch (\d+)/3  step (\d)/5  loss \d\.\d{4}  acc [ \d]\d\.\d %  lr 0\.\d+"
-    r"(?:  (?P<speed>[\d,]+(?:\.\d)?) images/s  ETA (?P<left>\d+:\d\d))?"
-)
-
-
-def test_the_log_says_what_was_built_and_how_each_stretch_went(tmp_path, capsys):
-    train(tmp_path)
-    first, second, *lines = capsys.readouterr().out.splitlines()
-    assert first == "parameters 576  device CPU  training images 70  test images 30"
-    assert second == "Waiting for the first step, which takes longer than the others ..."
-    steps = [STEP.fullmatch(line) for line in lines if "done" not in line]
-    assert [match.groups()[:2] for match in steps] == [
-        (str(epoch), str(step)) for epoch in (1, 2, 3) for step in (1, 2, 4, 5) if (epoch, step) not in ((2, 1), (3, 1))
-    ]
-    assert [match["speed"] is None for match in steps] == [True] + 9 * [False]  # the first step compiles
-    assert [lines.index(line) for line in lines if "done" in line] == [4, 8, 12]
-
-
-def test_a_line_shows_what_its_record_holds(tmp_path, capsys):
-    train(tmp_path, log_period=5)
-    line = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch 2/3  step 5/5"))
-    (record,) = (r for r in read_metrics(tmp_path / "metrics.jsonl") if r["kind"] == "batch" and r["step"] == 10)
-    speed = record["images_per_second"]
-    assert (
-        f"loss {record['loss']:.4f}  acc {100 * record['accuracy']:4.1f} %  lr {record['learning_rate']:#.3g}" in line
-    )
-    assert f"  {speed:,.0f} images/s" in line and speed > 1000 and "," in line
-
-
-def test_the_end_of_an_epoch_says_what_was_tested(tmp_path, capsys):
-    train(tmp_path, epochs=1)
-    (line,) = (line for line in capsys.readouterr().out.splitlines() if "done" in line)
-    last = read_metrics(tmp_path / "metrics.jsonl")[-1]
-    titles = {"train": "train", **recorder.TESTED}
-    figures = [
-        f"{title} loss {last[name]['loss']:.4f} acc {100 * last[name]['accuracy']:.2f} % "
-        f"top-5 {100 * last[name]['top5']:.2f} %"
-        for name, title in titles.items()
-    ]
-    assert line == "  ".join(["epoch 1/1 done", *figures, "0:00"])
-
-
-@pytest.mark.parametrize(
-    ("seconds", "expected"),
-    [(0.4, "0:00"), (59.6, "1:00"), (80, "1:20"), (3599.4, "59:59"), (3600, "1:00:00"), (100 * 3600 + 61, "100:01:01")],
-)
-def test_durations(seconds, expected):
-    assert training._duration(seconds) == expected
-
-
-def test_the_time_left_counts_steps_at_the_speed_of_late_and_tests(tmp_path):
-    run = Run(settings_of(evaluation={"period": 2}, epochs=5), "numpy", tmp_path)
-    run.epoch, run.batch, run.evaluation_seconds = 2, 2, 100.0  # 13 steps to go, and tests after epochs 4 and 5
-    run.laps.extend([(7.0, 2), (1.0, 2)])
-    assert run._seconds_left() == 13 * 2 + 200
-
-
-def test_the_first_step_of_a_process_is_no_measure_of_the_others(tmp_path, monkeypatch):
-    def step(seconds):
-        return staticmethod(lambda step: time.sleep(seconds if step == 1 else 0))
-
-    laps = []
-    original = Run._log
-    monkeypatch.setattr(
-        Run, "_log", lambda self, *arguments: (laps.append(list(self.laps)), original(self, *arguments))
-    )
-    monkeypatch.setattr(Engine, "after_step", step(0.5))
-    train(tmp_path, epochs=1)
-    assert laps[0] == [] and sum(steps for _, steps in laps[-1]) == 4
-    train(tmp_path, resume=True, epochs=2)  # it compiles again
-    assert max(seconds for lap in laps for seconds, _ in lap) < 0.4
-    records = [r for r in read_metrics(tmp_path / "metrics.jsonl") if r["kind"] == "batch"]
-    assert sum(record["seconds"] > 0.5 for record in records) == 2  # but its time is recorded
-
-
-def test_a_resumed_run_speaks_after_its_first_step(tmp_path, capsys, monkeypatch):
-    def stop(step):
-        if step == 7:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    monkeypatch.setattr(Engine, "after_step", staticmethod(stop))
-    train(tmp_path, log_period=5)
-    monkeypatch.setattr(Engine, "after_step", staticmethod(lambda step: None))
-    capsys.readouterr()
-    train(tmp_path, resume=True, log_period=5)
-    lines = [line for line in capsys.readouterr().out.splitlines() if "step " in line and "Waiting" not in line]
-    assert [line.partition("  loss")[0] for line in lines[:2]] == ["epoch 2/3  step 3/5", "epoch 2/3  step 5/5"]
-    steps = [r["step"] for r in read_metrics(tmp_path / "metrics.jsonl") if r["kind"] == "batch"]
-    assert steps == [1, 5, 10, 15]  # that line is no record
-
-
-def test_a_log_is_not_silent_for_long(tmp_path, capsys, monkeypatch):
-    train(tmp_path / "usual", log_period=5)
-    usual = capsys.readouterr().out
-    assert "testing" not in usual and "step 3/5" not in usual
-    monkeypatch.setattr(training, "SILENCE", 0)
-    train(tmp_path / "impatient", log_period=5)
-    lines = capsys.readouterr().out.splitlines()
-    for epoch in (1, 2, 3):
-        for step in (1, 2, 3, 4, 5):
-            assert sum(line.startswith(f"epoch {epoch}/3  step {step}/5  loss") for line in lines) == 1
-        assert f"epoch {epoch}/3  testing 16/30 images" in lines
-    assert figures(tmp_path / "impatient") == figures(tmp_path / "usual")  # such lines are no records
-
-
-def test_a_terminal_has_a_progress_bar_and_is_silent_beside_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "SILENCE", 0)
-    file = io.StringIO()
-    console = Console(file=file, force_terminal=True, width=200, highlight=False)
-    Run(settings_of(log_period=5), "numpy", tmp_path, None, console).train()
-    assert "━" in file.getvalue() and "step 5/5" in file.getvalue()
-    assert "step 3/5" not in file.getvalue() and "testing 16/30" not in file.getvalue()
 
 
 def test_a_plain_run_tests_only_its_weights(tmp_path):
@@ -669,7 +427,7 @@ class Second(Alone):
 
 
 @pytest.fixture
-def second(monkeypatch):
+def second(monkeypatch, numpy_engine):
     """What `Run` gets as rank 1 of two."""
     replicas = Second()
     monkeypatch.setitem(sys.modules, "tandem.frameworks.numpy.engine", engine_module(replicas))

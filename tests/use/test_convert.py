@@ -1,3 +1,5 @@
+"""Checkpoints to .pdparams and .keras and back, bit for bit; and files that are none of these."""
+
 import io
 import os
 import pickle

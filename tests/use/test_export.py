@@ -360,7 +360,7 @@ def test_what_cannot_be_classified_with(exported, images, tmp_path):
 
     model = exported["paddle", "onnx"]
     for given in (("--framework", "paddle"), ("--ema",), ("-o", "batch_size=2")):
-        assert "an exported model has no such options; leave out --framework, -o and --ema" in refused(
+        assert "an exported model has no such options; leave out --framework, -o, --network and --ema" in refused(
             "classify", model, images, *given
         )
     assert "no such file" in refused("classify", tmp_path / "x.onnx", images)

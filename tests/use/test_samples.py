@@ -1,3 +1,5 @@
+"""`tandem data`: the figures of a dataset, and the samples that it draws."""
+
 import sys
 
 from tandem.__main__ import app

@@ -1,3 +1,5 @@
+"""The layers of both twins side by side, and where they differ."""
+
 from pathlib import Path
 
 from tandem.config.load import check_config

@@ -78,6 +78,14 @@ class BatchNorm1D(_BatchNorm, nn.BatchNorm1D):
         super().__init__(channels, momentum=BATCH_NORM_MOMENTUM, epsilon=BATCH_NORM_EPSILON)
 
 
+class BatchNorm(nn.BatchNorm):
+    """Paddle's older batch norm, whose `activation` comes after the hooks, as if it were a layer of its own."""
+
+    def __call__(self, x):
+        """Normalise, then activate."""
+        return self.activation(super().__call__(x))
+
+
 class MaxPool2D(nn.Layer):
     """The largest of each window; where `ceil_mode`, also of the windows cut by the lower and the right edge."""
 
@@ -140,15 +148,15 @@ def adopt(layer, shared=False):
 
     That is a dropout, for its masks; average pooling to 1x1, for its gradient; and a batch norm with an activation
     inside, so that its output can be seen before that. Where the batch is `shared` with other processes, it is also one
-    that normalises with the batch's statistics in training, and only then.
+    that normalises with the batch's statistics in training, and only then. Its class keeps its name, which users see.
     """
     if type(layer) is nn.BatchNorm and layer._act:
-        layer.__class__, layer.activation, layer._act = ActivatedBatchNorm, getattr(F, layer._act), None
+        layer.__class__, layer.activation, layer._act = BatchNorm, getattr(F, layer._act), None
     if type(layer) is nn.Dropout and layer.axis is None and layer.mode == "upscale_in_train":
         layer.__class__, layer.rate, layer.key, layer.first = Dropout, layer.p, None, 0
     to_pixel = type(layer) is nn.AdaptiveAvgPool2D and layer._output_size in (1, (1, 1), [1, 1])
     if to_pixel and layer._data_format == "NCHW":
-        layer.__class__ = AverageToPixel
+        layer.__class__ = AdaptiveAvgPool2D
     norm = {nn.BatchNorm1D: BatchNorm1D, nn.BatchNorm2D: BatchNorm2D}.get(type(layer))
     if shared and norm and layer._use_global_stats is None and layer._data_format in ("NCL", "NC", "NCHW"):
         layer.__class__ = norm
@@ -194,15 +202,7 @@ class GlobalAveragePool(nn.Layer):
         return global_average_pool(x)
 
 
-class ActivatedBatchNorm(nn.BatchNorm):
-    """Paddle's older batch norm, whose `activation` comes after the hooks, as if it were a layer of its own."""
-
-    def __call__(self, x):
-        """Normalise, then activate."""
-        return self.activation(super().__call__(x))
-
-
-class AverageToPixel(nn.AdaptiveAvgPool2D):
+class AdaptiveAvgPool2D(nn.AdaptiveAvgPool2D):
     """Average pooling to 1x1: [N, C, H, W] to [N, C, 1, 1]."""
 
     def forward(self, x):

@@ -69,7 +69,7 @@ if found:
 
 
 def is_safe(weight_shape, stride):
-    """Whether oneDNN's gradient of the weight stays within its memory: see `_valid_conv2d` of tensorflow/kernels.py."""
+    """Whether oneDNN's gradient of the weight stays within its memory: see `valid_conv2d` of tensorflow/kernels.py."""
     _, channels, kernel_size, _ = weight_shape
     return kernel_size > 1 or stride == 1 or channels >= 16
 
@@ -123,9 +123,9 @@ class Convolution:
 
     @property
     def is_slow(self):
-        """Whether oneDNN has no kernel for one of the three, but its reference, which took 100 times as long.
+        """Whether one of the three is oneDNN's reference, which took 100 times as long as its other kernels.
 
-        It lacks that of the weight for fewer than 16 channels a group, but for some shapes.
+        For most shapes with fewer than 16 channels a group, it has no other for the gradient of the weight.
         """
         return any(kernel.is_reference for kernel in (self.forward, self.gradient_of_x, self.gradient_of_weight))
 

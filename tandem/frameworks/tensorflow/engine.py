@@ -4,7 +4,7 @@ import contextlib
 from functools import partial
 
 from tandem.config import networks
-from tandem.core import dropout, state, views
+from tandem.core import dropout, state
 from tandem.core.errors import UserError
 from tandem.core.initial_weights import initial_state
 from tandem.data.batches import share
@@ -13,7 +13,7 @@ from tandem.frameworks.base import ALONE, GROWTH_STEPS, INITIAL_SCALE
 from tandem.frameworks.environment import cpu_threads, place_in_job
 from tandem.frameworks.tensorflow.inspection import watched
 from tandem.frameworks.tensorflow.kernels import set_threads
-from tandem.frameworks.tensorflow.layers import BatchNorm2D, Dropout, SyncBatchNorm, adopt, dropout_keys
+from tandem.frameworks.tensorflow.layers import BatchNorm2D, BatchNormalization, Dropout, adopt, dropout_keys
 from tandem.frameworks.tensorflow.layouts import from_canonical, to_canonical
 from tandem.frameworks.tensorflow.replicas import Replicas
 
@@ -110,12 +110,11 @@ class Engine(base.Engine):
         first_output = partial(self._first_output, size)
         networks.check_output(config.network, "tensorflow", num_classes, self.model, kinds, first_output)
         self._first_output(size)  # Keras creates the variables at the first call
-        self.paddle_shapes, self.layer_names = {}, {}  # see `rename`
         for _, layer in self._layers():
             adopt(layer, shared=replicas.count > 1)
         self.dropouts = {name: layer for name, layer in self._layers() if isinstance(layer, Dropout)}
         for name, layer in self._layers():
-            if isinstance(layer, BatchNorm2D | SyncBatchNorm):
+            if isinstance(layer, BatchNorm2D | BatchNormalization):
                 layer.replicas = replicas
             elif replicas.count > 1 and isinstance(layer, tf.keras.layers.BatchNormalization):
                 raise UserError(f"network: {name} sees one worker's slice only; use BatchNormalization, channels last")
@@ -237,94 +236,6 @@ class Engine(base.Engine):
         if self.loss_scale is not None:
             self.loss_scale.assign(arrays["loss_scale/scale"])
             self.good_steps.assign(arrays["loss_scale/good_steps"])
-
-    def replay(self, batch, step, outputs, gradients, last):
-        """Take a training step's forward pass, in which each layer passes on a given output in place of its own.
-
-        So each computes by itself, from inputs that are right, together with what lies between it and the layers before
-        it. The same for the backward pass, from gradients that are right. Statistics are updated.
-
-        Args:
-            batch, step: as for `train_step`.
-            outputs, gradients: by layer, the outputs of the other framework, and the loss's gradients by them.
-            last: by layer, whether their channels are the last axis, where that is known.
-
-        Returns:
-            A dict as that of `trace`, with `input/<layer>`; images are [N, H, W, C].
-        """
-        ways = _ways(outputs, last)
-        given = {name: partial(_given, array, ways[name]) for name, array in outputs.items()}
-        images, labels, _, keys, *mix = self._on_device(batch, step)
-        with self._recorded(given) as record, tf.GradientTape() as tape, dropout_keys(self.dropouts.values(), keys):
-            self.tape = tape
-            if mix:
-                logits, losses, _ = self._mixed_losses(images, labels, *mix)
-            else:
-                logits, losses, _ = self._losses(images, labels, training=True)
-            loss = tf.reduce_mean(losses)
-        self.tape = None
-        targets, with_gradient = [loss], [tf.ones_like(loss)]
-        for name, output in record.computed.items():
-            way = views.way_to(outputs[name], output.numpy(), ways[name])
-            if name in gradients and way is not None:
-                targets.append(output)
-                with_gradient.append(tf.constant(views.views(gradients[name], output.shape)[way]))
-        passed_on = {name: record.outputs[name] for name in record.computed}
-        gradients, of_outputs = tape.gradient(targets, [self.parameters, passed_on], with_gradient)
-        pairs = zip(map(self._name, self.parameters), gradients, strict=True)
-        replayed = {f"gradient/{name}": self._to_canonical(name, x) for name, x in pairs if x is not None}
-        parts = {"input": record.inputs, "output": record.computed, "output_gradient": of_outputs}
-        for what, tensors in parts.items():
-            replayed |= {f"{what}/{name}": x.numpy() for name, x in tensors.items() if x is not None}
-        return {**replayed, "logits": logits.numpy()}
-
-    def replay_evaluation(self, batch, outputs, last):
-        """Evaluate as `replay` trains: each layer passes on its output in `outputs`, where it has one there.
-
-        Args:
-            batch: as for `evaluate`.
-            outputs, last: as for `replay`.
-
-        Returns:
-            A dict of `input/<layer>`, `output/<layer>` of the layers in `outputs`, as they computed it, and `logits`;
-            images are [N, H, W, C].
-        """
-        ways = _ways(outputs, last)
-        given = {name: partial(_given, array, ways[name]) for name, array in outputs.items()}
-        with self._recorded(given) as record:
-            logits, _, _ = self._losses(batch.images, batch.labels, training=False)
-        replayed = {f"input/{name}": x.numpy() for name, x in record.inputs.items() if x is not None}
-        replayed |= {f"output/{name}": x.numpy() for name, x in record.computed.items()}
-        return {**replayed, "logits": logits.numpy()}
-
-    def apply(self, name, array, training):
-        """The outputs of the layer `name` for an input of the other framework, channels first and last, if it can."""
-        number, layer = name.partition("#")[0], dict(self._layers())
-        outputs = []
-        with watched([(number, layer[number])], lambda name, inputs, output: outputs.append(output) or output):
-            for way in (array, np.moveaxis(array, 1, -1)) if array.ndim > 2 else (array,):
-                try:
-                    layer[number](tf.constant(way), training=training)
-                except (ValueError, tf.errors.InvalidArgumentError):
-                    continue
-        return [output.numpy() for output in outputs]
-
-    def rename(self, layers, arrays):
-        """Give layers and arrays the names that they have in the other framework.
-
-        The order counts: of one builder's models, the second has other numbers in the names that Keras makes up.
-
-        Args:
-            layers: the new name of each layer, in the order of `layer_types`.
-            arrays: for each weight and statistic its new name, and its shape there; in the order of `shapes`.
-        """
-        self.layer_names = dict(zip(self.layer_types(), layers.values(), strict=True))
-        self.dropouts = {name: layer for name, layer in self._layers() if isinstance(layer, Dropout)}
-        names = dict(zip(self.arrays, (name for name, _ in arrays.values()), strict=True))
-        self.ema = {names[name]: variable for name, variable in self.ema.items()}
-        self.arrays = {names[name]: held for name, held in self.arrays.items()}
-        self.paddle_shapes = dict(arrays.values())
-        self._read_names()
 
     def _first_output(self, size):
         """What the model returns for two black images of `size` pixels, in evaluation mode."""
@@ -489,7 +400,7 @@ class Engine(base.Engine):
         for name, layer in _named_layers(self.model, ""):
             if id(layer) not in seen:
                 seen[id(layer)] = layer
-                layers.append((self.layer_names.get(name, name), layer))
+                layers.append((name, layer))
         return layers
 
     def _name(self, variable):
@@ -508,8 +419,7 @@ class Engine(base.Engine):
 
     def _to_canonical(self, name, array):
         """The array `name` of the state, or its gradient, in the canonical layout."""
-        base_name = name.rpartition("/")[2]
-        return to_canonical(np.asarray(array), self.arrays[base_name][1], self.paddle_shapes.get(base_name))
+        return to_canonical(np.asarray(array), self.arrays[name.rpartition("/")[2]][1])
 
     def _variables(self):
         ema = {f"ema/{name}": variable for name, variable in self.ema.items()}
@@ -547,17 +457,6 @@ def _by_name(what, outputs, tensors=None):
     tensors = tensors or {id(output): output for output in outputs.values()}
     arrays = {key: _channel_first(tensor.numpy()) for key, tensor in tensors.items() if tensor is not None}
     return {f"{what}/{name}": arrays[id(output)] for name, output in outputs.items() if id(output) in arrays}
-
-
-def _ways(outputs, last):
-    """By name, the way of `outputs` (see tandem/core/views.py) to Keras, where `last` of `Engine.replay` tells it."""
-    return {name: {True: (), False: (1, -1)}.get(last.get(name.partition("#")[0])) for name in outputs}
-
-
-def _given(array, way, output):
-    """The other framework's `array` in place of the tensor `output`, which is kept where `array` has another shape."""
-    array = views.viewed_like(array, output.numpy(), way)
-    return output if array is None else tf.constant(array, output.dtype)
 
 
 def _assign(variables, values):

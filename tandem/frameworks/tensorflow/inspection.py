@@ -77,12 +77,11 @@ def layer_calls(engine, image_size):
         image_size: height and width in pixels.
 
     Returns:
-        A list of dicts: `name`, the layer's; `kind`, a key of `KINDS`, or else "own " or "Tandem's " and the `type`;
-        `type`, the class's name;
-        `settings`, by name; `arrays`, the shapes of what it holds by the last part of their names; `shape`, of the
-        output for one image; `sources`, the indices of the calls whose outputs reach its input without another call
-        between, -1 for the images; `container`, whether it has layers inside. The network itself comes last, named "",
-        where it holds arrays; nothing is known of its sources.
+        A list of dicts: `name`, the layer's; `kind`, a key of `KINDS`, or else "own " or "Tandem's " and the `type`,
+        the class's name; `settings`, by name; `arrays`, the shapes of what it holds by the last part of their names;
+        `shape`, of the output for one image; `sources`, the indices of the calls whose outputs reach its input without
+        another call between, -1 for the images; `container`, whether it has layers inside. The network itself comes
+        last, named "", where it holds arrays; nothing is known of its sources.
     """
     arrays = {}
     for name in engine.shapes:

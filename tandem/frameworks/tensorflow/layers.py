@@ -111,7 +111,7 @@ class BatchNorm1D(BatchNorm2D):
 
 
 @register
-class SyncBatchNorm(tf.keras.layers.BatchNormalization):
+class BatchNormalization(tf.keras.layers.BatchNormalization):
     """Keras' own batch norm, in training over the batch of all `replicas`. Paddle's own becomes a `BatchNorm2D`."""
 
     replicas = ALONE
@@ -218,7 +218,7 @@ def adopt(layer, shared=False):
     """Make a stock `layer` one of these here, if Keras' own cannot be the same in both frameworks.
 
     That is a dropout, for its masks. And a convolution of single pixels with a stride is computed as here. Where the
-    batch is `shared` with other processes, it is also a batch norm.
+    batch is `shared` with other processes, it is also a batch norm. Its class keeps its name, which users see.
     """
     if type(layer) is tf.keras.layers.Dropout and layer.noise_shape is None:
         layer.__class__, layer.key, layer.first = Dropout, None, 0
@@ -227,7 +227,7 @@ def adopt(layer, shared=False):
         layer.convolution_op = lambda x, kernel: kernels.valid_conv2d(x, tf.convert_to_tensor(kernel), layer.strides)
     norm = shared and type(layer) is tf.keras.layers.BatchNormalization and not layer.renorm
     if norm and layer.axis in (-1, layer.input_spec.ndim - 1):
-        layer.__class__ = SyncBatchNorm
+        layer.__class__ = BatchNormalization
 
 
 def dropout_mask(key, shape, rate, first=0):

@@ -10,13 +10,12 @@ with environment.loading():
     from tensorflow.keras import layers
 
 
-def to_canonical(array, layer, shape=None):
-    """Keras' `array`, of a stock `layer` or of one of your own, as Paddle lays it out; `shape` if Paddle's is another.
+def to_canonical(array, layer):
+    """Keras' `array`, of a stock `layer` or of one of your own, as Paddle lays it out.
 
     Kernels of convolutions become [out, in / groups, ...], of depthwise ones [in * multiplier, 1, ...], of transposed
     ones [in, out, ...]; those of attention, which Keras keeps by heads, [in, out]. Of other layers, what has an entry a
-    channel and pixel becomes channels first. `shape` may make a matrix [in, out] a 1x1 kernel, or the reverse, and
-    leave out axes of length 1.
+    channel and pixel becomes channels first.
     """
     if isinstance(layer, layers.EinsumDense):
         array = array.reshape(_matrix(layer, array.shape))
@@ -27,21 +26,13 @@ def to_canonical(array, layer, shape=None):
         array = np.moveaxis(array, (-1, -2), (0, 1))
     elif _has_pixels(array):
         array = np.moveaxis(array, -1, 0)
-    if shape is not None and array.shape != tuple(shape):
-        if (array.ndim == 2) != (len(shape) == 2) and array.size > max(array.shape):
-            array = array.reshape(array.shape[:2]).T
-        array = array.reshape(shape)
     return np.ascontiguousarray(array)
 
 
 def from_canonical(array, layer, shape):
     """The inverse: the canonical `array` as Keras' `layer` wants it, of its `shape` there."""
     like = np.empty(shape, np.bool_)
-    plain = to_canonical(like, layer).shape  # the canonical shape, if Paddle's layer is of the same kind
-    if array.shape != plain:
-        if (array.ndim == 2) != (len(plain) == 2) and array.size > max(array.shape):
-            array = array.reshape(array.shape[:2]).T
-        array = array.reshape(plain)
+    array = in_shape(array, to_canonical(like, layer).shape)
     if isinstance(layer, layers.EinsumDense):
         return array.reshape(shape)
     if _depthwise(layer, like):
@@ -50,6 +41,16 @@ def from_canonical(array, layer, shape):
     if like.ndim >= 3 and _kernel(layer, like):
         return np.moveaxis(array, (0, 1), (-1, -2))
     return np.moveaxis(array, 0, -1) if _has_pixels(like) else array
+
+
+def in_shape(array, shape):
+    """The canonical `array` of a layer as the same layer of another kind has it, in its `shape` there.
+
+    A matrix [in, out] becomes a 1x1 kernel [out, in, 1, 1], or the reverse. Axes of length 1 come and go.
+    """
+    if (array.ndim == 2) != (len(shape) == 2) and array.size > max(array.shape):
+        array = array.reshape(array.shape[:2]).T
+    return np.ascontiguousarray(array.reshape(shape))
 
 
 def _depthwise(layer, array):
