@@ -1,6 +1,7 @@
 """What the layers of a built Paddle network are, and which feeds which. Twin of tensorflow/inspection.py."""
 
 from tandem.frameworks import environment
+from tandem.frameworks.paddle.layers import Dropout
 
 with environment.loading():
     import paddle
@@ -33,7 +34,7 @@ KINDS = {
     "global average pool": (nn.AdaptiveAvgPool2D,),
     "global max pool": (nn.AdaptiveMaxPool2D,),
     "flatten": (nn.Flatten,),
-    "dropout": (nn.Dropout, nn.Dropout2D, nn.AlphaDropout),
+    "dropout": (Dropout, nn.Dropout, nn.Dropout2D, nn.AlphaDropout),
     "upsampling": (nn.Upsample, nn.UpsamplingNearest2D, nn.UpsamplingBilinear2D),
     "padding": (nn.Pad2D, nn.ZeroPad2D),
 }

@@ -139,8 +139,29 @@ class Dropout(nn.Layer):
         if not self.training or not self.rate:
             return x
         if self.key is None:
-            return F.dropout(x, self.rate, mode="upscale_in_train")
-        return x * dropout_mask(self.key, x.shape, self.rate, self.first).astype(x.dtype) / (1 - self.rate)
+            return self.ordinary(x)
+        mask = dropout_mask(self.key, self.mask_shape(x.shape), self.rate, self.first)
+        return x * mask.astype(x.dtype) / (1 - self.rate)
+
+    def ordinary(self, x):
+        """What Paddle's own layer returns in training."""
+        return F.dropout(x, self.rate, mode="upscale_in_train")
+
+    def mask_shape(self, shape):
+        """The shape of the mask for an input of `shape`."""
+        return shape
+
+
+class Dropout2D(Dropout):
+    """`Dropout` of whole channels (Tompson et al. 2015), in place of Paddle's own: see `adopt`."""
+
+    def ordinary(self, x):
+        """What Paddle's own layer returns in training."""
+        return F.dropout2d(x, self.rate)
+
+    def mask_shape(self, shape):
+        """[N, C, 1, 1] for an input of [N, C, H, W]."""
+        return [*shape[:2], 1, 1]
 
 
 def adopt(layer, shared=False):
@@ -154,6 +175,8 @@ def adopt(layer, shared=False):
         layer.__class__, layer.activation, layer._act = BatchNorm, getattr(F, layer._act), None
     if type(layer) is nn.Dropout and layer.axis is None and layer.mode == "upscale_in_train":
         layer.__class__, layer.rate, layer.key, layer.first = Dropout, layer.p, None, 0
+    if type(layer) is nn.Dropout2D and layer.data_format == "NCHW":
+        layer.__class__, layer.rate, layer.key, layer.first = Dropout2D, layer.p, None, 0
     to_pixel = type(layer) is nn.AdaptiveAvgPool2D and layer._output_size in (1, (1, 1), [1, 1])
     if to_pixel and layer._data_format == "NCHW":
         layer.__class__ = AdaptiveAvgPool2D

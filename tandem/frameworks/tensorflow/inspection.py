@@ -4,6 +4,7 @@ import contextlib
 from functools import partial
 
 from tandem.frameworks import environment
+from tandem.frameworks.tensorflow.layers import Dropout
 
 with environment.loading():
     import tensorflow as tf
@@ -26,7 +27,7 @@ KINDS = {
     "global average pool": (layers.GlobalAveragePooling2D,),
     "global max pool": (layers.GlobalMaxPooling2D,),
     "flatten": (layers.Flatten,),
-    "dropout": (layers.Dropout, layers.SpatialDropout2D, layers.AlphaDropout),
+    "dropout": (Dropout, layers.Dropout, layers.SpatialDropout2D, layers.AlphaDropout),
     "upsampling": (layers.UpSampling2D,),
     "padding": (layers.ZeroPadding2D,),
 }

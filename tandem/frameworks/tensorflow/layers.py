@@ -206,12 +206,33 @@ class Dropout(tf.keras.layers.Layer):
         if not training or not self.rate:
             return x
         if self.key is None:
-            return tf.nn.dropout(x, self.rate)
-        return x * tf.cast(dropout_mask(self.key, tf.shape(x), self.rate, self.first), x.dtype) / (1 - self.rate)
+            return self.ordinary(x)
+        mask = dropout_mask(self.key, self.mask_shape(tf.shape(x)), self.rate, self.first)
+        return x * tf.cast(mask, x.dtype) / (1 - self.rate)
+
+    def ordinary(self, x):
+        """What Keras' own layer returns in training."""
+        return tf.nn.dropout(x, self.rate)
+
+    def mask_shape(self, shape):
+        """The shape of the mask for an input of `shape`."""
+        return shape
 
     def get_config(self):
         """The arguments that make this layer again."""
         return {**super().get_config(), "rate": self.rate}
+
+
+class SpatialDropout2D(Dropout):
+    """`Dropout` of whole channels (Tompson et al. 2015), in place of Keras' own: see `adopt`."""
+
+    def ordinary(self, x):
+        """What Keras' own layer returns in training."""
+        return tf.nn.dropout(x, self.rate, noise_shape=self.mask_shape(tf.shape(x)))
+
+    def mask_shape(self, shape):
+        """[N, 1, 1, C] for an input of [N, H, W, C]."""
+        return tf.stack([shape[0], 1, 1, shape[3]])
 
 
 def adopt(layer, shared=False):
@@ -222,6 +243,8 @@ def adopt(layer, shared=False):
     """
     if type(layer) is tf.keras.layers.Dropout and layer.noise_shape is None:
         layer.__class__, layer.key, layer.first = Dropout, None, 0
+    if type(layer) is tf.keras.layers.SpatialDropout2D and layer.data_format == "channels_last":
+        layer.__class__, layer.key, layer.first = SpatialDropout2D, None, 0
     pixels = type(layer) is tf.keras.layers.Conv2D and layer.kernel_size == (1, 1) and layer.strides != (1, 1)
     if pixels and layer.data_format == "channels_last" and layer.groups == 1:  # not the class: Keras saves its name
         layer.convolution_op = lambda x, kernel: kernels.valid_conv2d(x, tf.convert_to_tensor(kernel), layer.strides)

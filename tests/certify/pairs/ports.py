@@ -246,17 +246,20 @@ class ElsewherePaddle(nn.Layer):
         self.stem = nn.Conv2D(3, WIDTH, 2, stride=2, padding=1)
         self.depthwise = nn.Conv2D(WIDTH, 2 * WIDTH, 3, padding=1, groups=WIDTH, bias_attr=False)
         self.pointwise = nn.Conv2D(2 * WIDTH, WIDTH, 1)
+        self.dropout2d = nn.Dropout2D(0.3)
         self.pad = nn.Pad2D([0, 1, 0, 1])
         self.even = nn.Conv2D(WIDTH, WIDTH, 2, stride=2)
         self.positions = self.create_parameter([1, 81, WIDTH], default_initializer=nn.initializer.Normal())
         self.scale = self.create_parameter([WIDTH], default_initializer=nn.initializer.Constant(0.5))
         self.attention = nn.MultiHeadAttention(WIDTH, 2)
+        self.drop = nn.Dropout(0.4)
         self.fc = nn.Linear(WIDTH, num_classes)
 
     def forward(self, x):
-        x = self.even(self.pad(self.pointwise(self.depthwise(self.stem(x)))))
+        x = self.dropout2d(self.pointwise(self.depthwise(self.stem(x))))
+        x = self.even(self.pad(x))
         x = x.flatten(2).transpose([0, 2, 1]) + self.positions
-        return self.fc((x + self.attention(x, x, x) * self.scale).mean(1))
+        return self.fc(self.drop((x + self.attention(x, x, x) * self.scale).mean(1)))
 
 
 class Held(layers.Layer):
@@ -272,10 +275,10 @@ class Held(layers.Layer):
 
 
 def elsewhere_keras(num_classes, how):
-    """The same; its padding lies elsewhere, too."""
+    """The same; its padding lies elsewhere, too. What drops elements has other names."""
     images = keras.Input((32, 32, 3))
     x = layers.Conv2D(WIDTH, 2, strides=2)(layers.ZeroPadding2D(1)(images))
-    x = layers.SeparableConv2D(WIDTH, 3, padding="same", depth_multiplier=2)(x)
+    x = layers.SpatialDropout2D(0.3)(layers.SeparableConv2D(WIDTH, 3, padding="same", depth_multiplier=2)(x))
     if how == "before":
         x = layers.Conv2D(WIDTH, 2, strides=2)(layers.ZeroPadding2D(((1, 0), (1, 0)))(x))
     else:
@@ -283,7 +286,7 @@ def elsewhere_keras(num_classes, how):
     x = Held((1, 81, WIDTH), lambda x, held: x + held)(layers.Reshape((81, WIDTH))(x))
     attention = layers.MultiHeadAttention(2, WIDTH // 2)(x, x)
     x = layers.GlobalAveragePooling1D()(x + Held((WIDTH,), lambda x, held: x * held)(attention))
-    return keras.Model(images, layers.Dense(num_classes)(x))
+    return keras.Model(images, layers.Dense(num_classes)(layers.Dropout(0.4)(x)))
 
 
 class TypicalPaddle(nn.Layer):
