@@ -63,6 +63,11 @@ GROWN = ("layer outputs", "output gradients", "gradients", "evaluation: layer ou
 UP_TO_CONSTANTS = {"forward": 1e-4, "backward": 1e-2}
 """The largest error that passes where rounding explains the difference: see `_replay`."""
 
+DRAWS = (
+    "computes another loss when it takes the same step again: the network draws random numbers itself. For the same "
+    "masks in both frameworks use layers, Paddle's Dropout and Dropout2D and Keras' Dropout and SpatialDropout2D"
+)
+
 
 def certify(
     network,
@@ -204,6 +209,8 @@ def _replay(certificate, workers, settings, dataset, calls):
         certificate.apart = judged(workers.ask("replay", step=step)[FRAMEWORKS[1]], calls, certificate.pairing)
         if certificate.apart or not first["phase"].startswith("evaluation: "):
             break
+    random = workers.ask("repeat", learning_rate=settings.optimizer.learning_rate, step=workers.step or 0)
+    certificate.notes += [f"{TITLES[framework]} {DRAWS}" for framework, differs in random.items() if differs]
     if certificate.apart:
         own = any(does in first["phase"] for does in (" trains: ", " evaluates: "))
         explained = first["phase"] != "images" and not own and all(entry.constant for entry in certificate.apart)

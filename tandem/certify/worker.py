@@ -173,6 +173,12 @@ class Worker:
         loaded = self._step_from(first, self._batch(), learning_rate, step + 1)
         return self._differ(loaded, again, self.settings["precision"])
 
+    def repeat(self, learning_rate, step):
+        """Take the same step twice. Returns whether the loss differs: then the network draws random numbers itself."""
+        batch = self._batch()
+        losses = [self._step_from(self.begun, batch, learning_rate, step)["sums"][0] for _ in range(2)]
+        return not np.isclose(*losses, rtol=1e-6, equal_nan=True).item()
+
     def train_only(self, learning_rate, step):
         """Take a step with `Engine.train_step` that is not traced. Write the state after it as `trained`."""
         self.engine.load_state(self.begun, "state")

@@ -129,6 +129,13 @@ def test_a_layer_is_of_the_class_that_its_user_wrote(certified):
     }
 
 
+def test_random_numbers_of_a_framework_are_told(certified):
+    found = certified("activation", "noise")
+    assert found.verdict == "different"
+    assert sum("the network draws random numbers itself" in note for note in found.notes) == 1
+    assert not any("random numbers" in note for note in certified("activation", "relu6_for_relu").notes)
+
+
 def test_a_map_decides_which_layers_are_the_same(certified):
     crossed = {"aux": "fc", "fc": "aux"}
     found = certified("auxiliary", "right", names=tuple(crossed.items()))

@@ -48,6 +48,7 @@ ACTIVATIONS = {
         lambda: nn.PReLU(WIDTH, init=0.25),
         lambda: layers.PReLU(shared_axes=[1, 2], alpha_initializer=keras.initializers.Constant(0.25), name="act"),
     ),
+    "noise": (nn.Identity, lambda: layers.GaussianNoise(0.1, name="act")),
     "dropout": (lambda: nn.Dropout(0.3), lambda: layers.Dropout(0.3, name="act")),
 }
 
