@@ -1,4 +1,4 @@
-"""What people wait for: from a command to the first training step, for a certificate, a checkpoint, `--help`."""
+"""What people wait for: `--help`, the first training step, a test, a certificate, a checkpoint."""
 
 import datetime
 import re
@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 from tandem.benchmark.measure import progress
@@ -44,12 +45,13 @@ def waits(frameworks, console):
     Raises:
         UserError: a command failed.
     """
-    tasks = [("help", None, None, help_shown)]
-    tasks += [("first step", "quickstart", framework, first_step) for framework in frameworks]
-    tasks += [("certificate", "quickstart", None, certificate)]
-    tasks += [("checkpoint", config, framework, checkpoint_written) for config in WRITTEN for framework in frameworks]
-    seconds = [[] for _ in tasks]
-    with progress(console) as show:
+    with progress(console) as show, tempfile.TemporaryDirectory(prefix="tandem-waits-") as runs:
+        tasks = [("help", None, None, help_shown)]
+        tasks += [("first step", "quickstart", framework, first_step) for framework in frameworks]
+        tasks += [("test", "quickstart", framework, partial(test, runs)) for framework in frameworks]
+        tasks += [("certificate", "quickstart", None, certificate)]
+        tasks += [("checkpoint", config, name, checkpoint_written) for config in WRITTEN for name in frameworks]
+        seconds = [[] for _ in tasks]
         for number in range(REPEATS):
             for (what, config, framework, wait), taken in zip(tasks, seconds, strict=True):
                 show(" ".join(filter(None, (what, config, TITLES.get(framework)))), number, REPEATS)
@@ -90,6 +92,14 @@ def first_step(config, framework):
             finally:
                 process.kill()
     raise UserError(f"benchmark: tandem train {config} --framework {framework} took no step ({said.strip()})")
+
+
+def test(runs, config, framework):
+    """Seconds until `tandem evaluate` has ended. What it tests, a run of one epoch, is then in the folder `runs`."""
+    run = Path(runs, f"{config}-{framework}")
+    if not run.exists():
+        _output([*TANDEM, "train", config, "--framework", framework, "--run-dir", str(run), "--epochs", "1"])
+    return _ended([*TANDEM, "evaluate", str(run)])
 
 
 def certificate(config):

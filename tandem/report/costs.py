@@ -1,7 +1,7 @@
 """Two parts of docs/results.md, each measured by one command: how the cost of training grows, and what one waits for.
 
-`tandem benchmark --grow --json results/growth.json` and `tandem benchmark --waits --json results/waits.json` write what
-is read here (tandem/benchmark/growth.py, waits.py).
+`tandem benchmark --grow --json results/growth.json` writes what is read here (tandem/benchmark/growth.py). And
+results/waits.json is a list of what `tandem benchmark --waits` writes (waits.py), each with its `commit`.
 """
 
 import hashlib
@@ -49,8 +49,8 @@ def read(path, used):
         figures = json.loads(path.read_text(encoding="utf-8"))
         used(figures)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        option = "--grow" if path.stem == "growth" else "--waits"
-        raise UserError(f"{path}: {error!r}; write it by tandem benchmark {option} --json {path}") from error
+        written = {"growth": "what tandem benchmark --grow", "waits": "a list of what tandem benchmark --waits"}
+        raise UserError(f"{path}: {error!r}; it has to be {written[path.stem]} --json writes") from error
     return figures
 
 
@@ -115,15 +115,19 @@ def chart(figures, titles):
 
 
 def wait_rows(figures):
-    """A dict for each wait: `what`, `config`, `framework`, the `median` of its seconds and `seconds`, all as text."""
-    return [
-        {
-            **{name: found[name] for name in ("what", "config", "framework")},
-            "median": f"{statistics.median(found['seconds']):.2f}",
-            "seconds": ", ".join(f"{one:.2f}" for one in sorted(found["seconds"])),
-        }
-        for found in figures["waits"]
-    ]
+    """A dict for each wait: `what`, `config`, `framework`, and `cells`, the seconds as text: the median and the range.
+
+    `figures`: of several versions of the code, what `tandem.benchmark.waits.waits` returned there; each is a cell. What
+    one did not measure is None there.
+    """
+    rows = {}
+    for column, measured in enumerate(figures):
+        for wait in measured["waits"]:
+            row = {name: wait[name] for name in ("what", "config", "framework")}
+            row = rows.setdefault(tuple(row.values()), {**row, "cells": [None] * len(figures)})
+            low, *_, high = sorted(wait["seconds"])
+            row["cells"][column] = f"{statistics.median(wait['seconds']):.2f} ({low:.2f} to {high:.2f})"
+    return list(rows.values())
 
 
 def draw(root, titles, check=False):

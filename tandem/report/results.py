@@ -144,7 +144,7 @@ class Results(Record):
     published: tuple[Published, ...]
     entries: dict[str, tuple[Entry, ...]]
     growth: dict | None
-    waits: dict | None
+    waits: list | None
 
     def find(self, subject, what, metric, framework=None, machine=None):
         """The one entry, or the one published figure, that these name.
