@@ -69,9 +69,16 @@ def test_the_picture_is_drawn_when_the_figures_are_others(tmp_path):
     assert costs.draw(tmp_path, TITLES, check=True)
 
 
-@pytest.mark.parametrize("text", ["{", "{}", '{"axes": {"width": [1]}}'])
-def test_figures_that_are_not_such_are_one_line(tmp_path, text):
-    path = tmp_path / "growth.json"
+@pytest.mark.parametrize("text", ["{", '{"date": 1}', '{"axes": {"width": [1]}}'])
+@pytest.mark.parametrize(
+    ("name", "used", "written"),
+    [
+        ("growth", costs.growth_rows, "what tandem benchmark --grow --json"),
+        ("waits", costs.wait_rows, "a list of what tandem benchmark --waits --json"),
+    ],
+)
+def test_figures_that_are_not_such_are_one_line(tmp_path, name, used, written, text):
+    path = tmp_path / f"{name}.json"
     path.write_text(text)
-    with pytest.raises(UserError, match=r"growth\.json: .*; write it by tandem benchmark --grow --json"):
-        costs.read(path, costs.growth_rows)
+    with pytest.raises(UserError, match=rf"{name}\.json: .*; it has to be {written} writes"):
+        costs.read(path, used)
