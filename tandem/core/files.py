@@ -33,7 +33,8 @@ def write_file(path, content):
             temporary.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); an old file is unchanged") from error
+        said = f"{path}: cannot be written ({error.strerror}), so an old one stays; make room, or write elsewhere"
+        raise UserError(said) from error
 
 
 def put_in_place(temporary, path):
