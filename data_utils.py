@@ -217,7 +217,7 @@ def _members(archive: Path) -> Iterator[tuple[str, int, Callable[[], bytes]]]:
         with zipfile.ZipFile(archive) as found:
             for info in found.infolist():
                 if not info.is_dir():
-                    yield info.filename, info.file_size, lambda info=info: found.read(info)
+                    yield info.filename, info.file_size, lambda info=info: files.read_member(found, info)
         return
     with tarfile.open(archive, tarinfo=_Member) as tar:
         for member in tar:

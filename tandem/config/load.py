@@ -82,7 +82,7 @@ def overridden(values, overrides):
                 group[name] = {}
             group = group[name]
             if not isinstance(group, dict):
-                raise UserError(f"-o {override}: {name} is not a group of settings; see the config")
+                raise UserError(f"-o {override:.200}: {name} is not a group of settings; see the config")
         if key in VARIANTS and group.get(last) != value:
             for other in group.keys() - VARIANTS[key]:
                 del group[other]
@@ -135,8 +135,8 @@ def _to_blame(key, overrides):
     for override in reversed(overrides):
         name = override.partition("=")[0]
         if f"{key}.".startswith(f"{name}.") or f"{name}.".startswith(f"{key}."):
-            return f"-o {override}"
-    return " ".join(f"-o {override}" for override in overrides)
+            return f"-o {override:.200}"
+    return " ".join(f"-o {override:.200}" for override in overrides)
 
 
 def _listed(whats):

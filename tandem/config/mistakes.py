@@ -1,6 +1,7 @@
 """What is wrong with a config, in plain words: a key, and what to do about it."""
 
 import difflib
+import json
 import re
 from typing import NamedTuple, get_args
 
@@ -68,6 +69,8 @@ def _mistake(error, values):
         return Mistake(key, "missing; add it")
     if kind == "union_tag_invalid":
         name, known = error["ctx"]["tag"], re.findall("'(.*?)'", error["ctx"]["expected_tags"])
+        if given["name"] is None:
+            return Mistake(f"{key}.name", f"is empty; known are {', '.join(known)}")
         return Mistake(f"{key}.name", f"{_shown(name)} is unknown; {_did_you_mean(name, known)}")
     if kind in ("model_type", "model_attributes_type", "dict_type"):
         return Mistake(key, _no_group(key, group, given))
@@ -194,7 +197,7 @@ def _shown(value):
     """A value as a message shows it, as in YAML, and not too long."""
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "nothing"}[value]
-    text = repr(value)
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else repr(value)
     return text if len(text) <= 60 else f"{text[:60]}..."
 
 

@@ -109,6 +109,8 @@ def read(text, origin, has_lines=True):
         raise UserError(f"{origin}: is longer than {BYTES:,} bytes, so it is no config; check the file")
     reader = None
     try:
+        if separator := re.search("[\x85\u2028\u2029]", text):  # ends a line in YAML 1.1, and not in 1.2
+            raise yaml.reader.ReaderError(origin, separator.start(), ord(separator[0]), "", "")
         reader = _Reader(text)
         node = reader.get_single_node()
         return None if node is None else _Values().of(node)
@@ -167,6 +169,8 @@ class _Values:
                 merged = self._merged(value)
                 continue
             name = _text(key)
+            if ":" in name and value.value == "" and value.start_mark.index == value.end_mark.index:
+                raise _Refused(f"{name:.60} has no value; write a space behind the colon", key)
             if name in own:
                 raise _Refused(f"duplicate key {name}; keep one", key)
             own[name] = self.of(value)

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import stat
+import zipfile
 from pathlib import Path
 
 from tandem.core.errors import UserError
@@ -32,7 +33,8 @@ def write_file(path, content):
             temporary.unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); an old file is unchanged") from error
+        said = f"{path}: cannot be written ({error.strerror}), so an old one stays; make room, or write elsewhere"
+        raise UserError(said) from error
 
 
 def put_in_place(temporary, path):
@@ -76,6 +78,18 @@ def check_plain(path, kind="file"):
         raise UserError(f"{path}: is {what}; name a {kind}")
     if found.st_size > available_memory():  # one with holes may be of any length
         raise UserError(f"{path}: is {found.st_size / 1e9:.1f} GB long, and less memory is free; use another")
+
+
+def read_member(archive, member):
+    """The content of a `member` (a ZipInfo) of the open zip `archive`. It takes no more memory than it announces.
+
+    Raises:
+        zipfile.BadZipFile: it is damaged, or compressed otherwise than zips usually are.
+    """
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise zipfile.BadZipFile("it is neither stored nor deflated")  # the others unpack as much as they find
+    with archive.open(member) as file:
+        return file.read(member.file_size)  # without a number it would unpack all, and then cut it off
 
 
 def write_arrays(folder, arrays):

@@ -1,9 +1,16 @@
-"""The machine, on which measured figures depend."""
+"""The machine, on which measured figures depend, and how much of it a process gets."""
 
+import contextlib
 import math
 import os
 import platform
+import time
 from pathlib import Path
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 import numpy as np
 
@@ -32,3 +39,27 @@ def available_memory():
     meminfo = Path("/proc/meminfo")
     lines = meminfo.read_text().splitlines() if meminfo.exists() else []
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), math.inf)
+
+
+@contextlib.contextmanager
+def limited(memory, seconds):
+    """A context in which this process gets at most `memory` bytes beside what it has.
+
+    It is killed after so many `seconds` of one core. Only Linux does either.
+    """
+    status = Path("/proc/self/status")
+    if resource is None or not status.exists():
+        yield
+        return
+    lines = status.read_text().splitlines()
+    has = next(1024 * int(line.split()[1]) for line in lines if line.startswith("VmData:"))
+    most = {resource.RLIMIT_DATA: has + memory, resource.RLIMIT_CPU: math.ceil(time.process_time()) + seconds}
+    before = {kind: resource.getrlimit(kind) for kind in most}
+    for kind, (soft, hard) in before.items():
+        known = [limit for limit in (soft, hard) if limit != resource.RLIM_INFINITY]
+        resource.setrlimit(kind, (min([most[kind], *known]), hard))
+    try:
+        yield
+    finally:
+        for kind, limits in before.items():
+            resource.setrlimit(kind, limits)

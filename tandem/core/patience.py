@@ -26,7 +26,7 @@ def company(say, what, since=lambda: 0.0):
             if latest != quiet_since:
                 quiet_since, lines = latest, 0
             seconds = time.monotonic() - quiet_since
-            if seconds > (lines + 1) * 0.95 * SILENCE:
+            if seconds > (lines + 1) * 0.8 * SILENCE:  # a slow start, or a busy machine, takes the rest
                 lines += 1
                 with contextlib.suppress(OSError):  # nobody listens any more
                     say(f"... {what()} ({seconds:.0f} s)")

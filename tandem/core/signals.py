@@ -14,6 +14,10 @@ CLEANING = 10.0
 """How many seconds a process that a signal ends has to clean up behind it."""
 
 
+_taken = []
+"""The signals that only asked to stop (`stop_request`)."""
+
+
 class Ended(BaseException):
     """A signal ends the process, once all contexts have cleaned up behind them."""
 
@@ -38,8 +42,11 @@ def ended_by_exception():
 
     def watch():
         """Python calls `end` only between two instructions, but notes the signal at once, though native code runs."""
+        noted, taken = 0, len(_taken)
         while number := os.read(reading, 1):
-            if came or signal.getsignal(number[0]) is end:
+            noted += number[0] in handled
+            # The handler alone does not tell: one that only asked to stop may have put `end` back before this is read.
+            if came or (signal.getsignal(number[0]) is end and noted > len(_taken) - taken):
                 time.sleep(CLEANING)
                 os.kill(os.getpid(), signal.SIGKILL)
         os.close(reading)
@@ -87,6 +94,7 @@ def stop_request():
 
     def request(number, frame):
         stop.is_set = True
+        _taken.append(number)  # before `restore`, see `watch` above
         restore()
 
     for number in before:

@@ -268,8 +268,7 @@ def read_image(path: str | Path, size: int, note=lambda what: None) -> np.ndarra
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
             with Image.open(path, formats=FORMATS) as file:
-                image = _upright(file)
-            image = _with_8_bits(image)
+                image = _with_8_bits(_upright(file), file.format)
             if image.has_transparency_data:
                 white = Image.new("RGBA", image.size, "white")
                 image = Image.alpha_composite(white, image.convert("RGBA"))
@@ -300,8 +299,8 @@ def _upright(file):
         return file.copy()
 
 
-def _with_8_bits(image):
-    """`image` with grey of 16 bits or floating point scaled to 8, and LAB as sRGB.
+def _with_8_bits(image, format):
+    """`image`, of a file of `format`, with grey of 16 bits or floating point scaled to 8, and LAB as sRGB.
 
     Raises:
         ValueError: nobody knows what is black and what is white.
@@ -311,7 +310,7 @@ def _with_8_bits(image):
     if image.mode == "LAB":
         lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
         return ImageCms.profileToProfile(image, lab, srgb, outputMode="RGB")
-    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+    if image.mode.startswith("I;16") or (image.mode == "I" and format in ("PNG", "PPM")):
         return Image.fromarray(np.rint(np.asarray(image) / 257.0).astype(np.uint8))
     if image.mode in ("I", "F"):
         pixels = np.asarray(image)

@@ -20,6 +20,7 @@ import data_utils
 from tandem.config.load import load_config
 from tandem.core import files, pickles, state
 from tandem.core.errors import UserError
+from tandem.core.machine import limited
 from tandem.data.batches import steps_per_epoch
 from tandem.data.images import load_dataset, normalization
 from tandem.frameworks.base import INITIAL_SCALE, load_engine
@@ -36,6 +37,13 @@ NAME_TABLE = "StructuredToParameterName@@"
 MEMBERS, UNPACKED = 10_000, (1 << 26, 20)
 """How many files a .keras may hold, and how long all may be: so many bytes, and so many times its own length. Keras
 does not compress what it writes."""
+
+ROOM = (1 << 31, 8)
+"""What a model in a .keras may take in memory: so many bytes, and so many times the length of the file. It is built
+from a description, where one number can ask for all there is."""
+
+SECONDS = 300
+"""How long reading such a model may keep a core busy, and as long running it."""
 
 ROUNDING = {"float64": 1e-9, "float32": 1e-4, "bfloat16": 0.1, "float16": 0.1}
 """How much logits may differ, relative to the largest, by the precision a .keras computes in. Weights stay exact."""
@@ -124,13 +132,15 @@ def _formats(source, target):
     """The formats of both, as extensions."""
     found = []
     for path in (source, target):
-        suffix = ".safetensors" if path == source and path.is_dir() else path.suffix.lower()
+        suffix = path.suffix.lower()
+        if path == source and path.is_dir() and suffix not in FRAMEWORKS:
+            suffix = ".safetensors"
         if suffix not in (".safetensors", *FRAMEWORKS):
             raise UserError(f"{path}: unknown format; use .safetensors, .pdparams or .keras")
         found.append(suffix)
     if found[0] == found[1]:
         raise UserError(f"{target}: is of the same format as {source}; copy the file")
-    if not source.is_dir():
+    if found[0] in FRAMEWORKS or not source.is_dir():
         files.check_plain(source)
     return found
 
@@ -290,12 +300,13 @@ def _read_keras(source, settings, num_classes):
 
     import tensorflow as tf
 
-    with reading_keras(source):
+    room = ROOM[0] + ROOM[1] * source.stat().st_size
+    with reading_keras(source), limited(room, SECONDS):
         # Safe mode allows Keras' own classes and registered ones, but no Python code in the file.
         model = tf.keras.models.load_model(source, compile=False, safe_mode=True)
     weights = {name: to_canonical(variable.numpy(), layer) for name, (variable, layer) in arrays_of(model).items()}
     weights = _with_velocities(engine, weights, source)
-    with reading_keras(source):
+    with reading_keras(source), limited(room, SECONDS):
         found = model(images, training=False).numpy().astype(precision)
         computed_in = {precision, *(layer.compute_dtype for layer in model._flatten_layers())}
 
@@ -316,10 +327,11 @@ def reading_keras(source):
     """A context in which whatever reading the Keras file `source` raises becomes one line."""
     try:
         yield
-    except (ImportError, UserError):
+    except (ModuleNotFoundError, UserError):
         raise
     except Exception as error:  # a damaged file may raise almost anything
-        reason = textwrap.shorten(str(error), 200)
+        # What went wrong stands behind all that Keras was at.
+        reason = textwrap.shorten(str(error).rpartition("Exception encountered: ")[2], 200)
         raise UserError(f"{source}: cannot be read as a Keras model ({reason}); write it with model.save") from error
 
 
@@ -339,8 +351,8 @@ def keras_arrays(source):
 
     def enter(path, item):
         if isinstance(item, h5py.Dataset):
-            # One may have its values in any other file, and Keras would read that.
-            if item.external or item.is_virtual:
+            # One may have its values in any other file, and Keras would read that; or a few for all of a list's items.
+            if item.external or item.is_virtual or item.dtype.hasobject:
                 others.append(item)
             datasets[path] = item.dtype, item.size, item.nbytes
 
@@ -350,7 +362,7 @@ def keras_arrays(source):
             members = archive.infolist()
             if len(members) > MEMBERS or sum(member.file_size for member in members) > most:
                 raise UserError(f"{source}: unpacked, it is far larger than it is; write it with model.save")
-            content = io.BytesIO(archive.read("model.weights.h5"))
+            content = io.BytesIO(files.read_member(archive, archive.getinfo("model.weights.h5")))
     with h5py.File(content) as weights:
         weights.visititems(enter)
         weights.visititems_links(lambda _, link: others.append(link) if hasattr(link, "path") else None)

@@ -4,6 +4,9 @@ And what may be read and replaced.
 """
 
 import os
+import struct
+import tracemalloc
+import zipfile
 
 from tandem.core import files
 from tandem.core.errors import UserError
@@ -42,3 +45,18 @@ def test_a_file_longer_than_memory_is_not_read(tmp_path):
         file.truncate(1 << 42)
     with pytest.raises(UserError, match=r"x: is 4398.0 GB long, and less memory is free"):
         files.check_plain(tmp_path / "x")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA])
+def test_a_member_that_is_longer_than_it_says_takes_no_memory(tmp_path, method):
+    length = 50_000_000
+    with zipfile.ZipFile(tmp_path / "x.zip", "w", method) as archive:
+        archive.writestr("member", bytes(length))
+    content = (tmp_path / "x.zip").read_bytes()
+    (tmp_path / "x.zip").write_bytes(content.replace(struct.pack("<I", length), struct.pack("<I", 1000)))
+    tracemalloc.start()
+    with zipfile.ZipFile(tmp_path / "x.zip") as archive, pytest.raises(zipfile.BadZipFile):
+        files.read_member(archive, archive.getinfo("member"))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_000_000

@@ -255,6 +255,8 @@ def test_paths_that_cannot_be(made, tmp_path):
     assert "of the same format" in refused(source, tmp_path / "x.pdparams")
     assert "of the same format" in refused(folder / "run", tmp_path / "x.safetensors")
     assert "not a run folder" in refused(tmp_path, tmp_path / "x.keras")
+    (tmp_path / "model.keras").mkdir()
+    assert "model.keras: is a folder" in refused(tmp_path / "model.keras", tmp_path / "x.safetensors")
     assert "does not say which network" in refused(source, tmp_path / "x.keras")
     assert "leave out --config" in refused(folder / "run", tmp_path / "x.keras", config=folder / "config.yaml")
     assert "leave out --config" in refused(folder / "run", tmp_path / "x.keras", num_classes=10)
@@ -352,6 +354,10 @@ def soft(weights):
     weights["w"] = h5py.SoftLink("/w")
 
 
+def lists(weights):
+    weights.create_dataset("w", (4,), h5py.vlen_dtype(np.float32))
+
+
 def huge(weights):
     weights.create_dataset("w", (10**12,), "f4", chunks=(10**6,))
 
@@ -362,7 +368,7 @@ def test_a_keras_file_holds_no_more_than_it_is(tmp_path, monkeypatch):
 
     path = tmp_path / "x.keras"
     assert convert.keras_precision(convert.keras_arrays(keras_file(path, right))) == "float64"
-    for write in (external, virtual, linked, soft, huge):
+    for write in (external, virtual, linked, soft, lists, huge):
         with pytest.raises(UserError, match="its weights are not in it, or are too large"):
             convert.keras_arrays(keras_file(path, write))
     monkeypatch.setattr(convert, "UNPACKED", (1 << 14, 20))
@@ -396,7 +402,7 @@ def test_keras_files_that_are_none(made, run_in, tmp_path):
     with zipfile.ZipFile(made["float32"] / "k.keras") as old, zipfile.ZipFile(source, "w") as new:
         for name in old.namelist():
             new.writestr(name, old.read(name).replace(b"tandem>SE_ResNeXt", b"other>Classes"))
-    assert "x.keras: cannot be read as a Keras model" in refused(source, target, **options)
+    assert "x.keras: cannot be read as a Keras model (Could not locate class" in refused(source, target, **options)
     source.unlink()
     run_in("tensorflow", save_another_model, source)
     message = refused(source, target, **options)
@@ -418,6 +424,16 @@ def test_a_keras_users_model_of_keras_own_layers(run_in, tmp_path, lenet_config,
     arrays = convert.read_pdparams(tmp_path / "x.pdparams")
     assert arrays.keys() == {f"{name}.{kind}" for name in LENET_LAYERS for kind in ("weight", "bias")}
     assert arrays["conv2.weight"].tobytes() == np.ascontiguousarray(kernel.transpose(3, 2, 0, 1)).tobytes()
+
+
+def test_a_keras_model_takes_no_more_memory_than_its_file_allows(run_in, tmp_path, lenet_config):
+    """One number in its config can ask for all there is."""
+    run_in("tensorflow", save_a_users_lenet, tmp_path / "x.keras", None)
+    with zipfile.ZipFile(tmp_path / "x.keras") as old, zipfile.ZipFile(tmp_path / "y.keras", "w") as new:
+        for name in old.namelist():
+            new.writestr(name, old.read(name).replace(b'"units": 84', b'"units": 20000000'))
+    message = refused(tmp_path / "y.keras", tmp_path / "x.pdparams", config=lenet_config)
+    assert "y.keras: cannot be read as a Keras model" in message and "OOM when allocating" in message
 
 
 @pytest.mark.parametrize("change", ["flatten", "pooling"])
