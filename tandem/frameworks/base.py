@@ -5,6 +5,7 @@ A framework is a line in `TITLES` and a folder here with `layers`, `kernels`, `r
 
 import dataclasses
 import importlib
+import socket
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -194,6 +195,20 @@ def not_joined(rank, error):
         f"worker {rank}: cannot join the others ({said}); check that their addresses are right and their ports free, "
         "and that all were started"
     )
+
+
+def check_port(rank, address):
+    """Check that this process, the `rank`-th of its job, could listen at the port of `address`, "host:port".
+
+    Raises:
+        UserError: another process does; or it is no port.
+    """
+    try:
+        with socket.socket() as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what has ended does not keep it
+            listener.bind(("", int(address.rpartition(":")[2])))
+    except (OSError, ValueError, OverflowError) as error:
+        raise not_joined(rank, f"{address}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def check_equal(replicas, facts):
