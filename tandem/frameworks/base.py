@@ -101,6 +101,7 @@ class Engine(Protocol):
         record: the device settings in force, for the run folder; made by the module's `configure(config)`.
         shapes: canonical name to shape, of all arrays in `state` but the loss scale.
         constants: the names of arrays that are neither trained nor statistics, such as a fixed kernel.
+        without_gradient: the parameters that should be trained, but got no gradient in the last step.
 
     Raises:
         UserError: there is no such device, or the framework does not support the precision on it.
@@ -110,6 +111,7 @@ class Engine(Protocol):
     record: dict
     shapes: dict
     constants: set
+    without_gradient: list
 
     def __init__(
         self, config: Config, num_classes: int, mean: np.ndarray, std: np.ndarray, replicas: Replicas = ALONE
