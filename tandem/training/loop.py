@@ -206,7 +206,7 @@ class Run:
         if names:
             few = names if len(names) < 4 else [*names[:3], f"{len(names) - 3} more"]
             self._say(
-                f"warning: no gradient for {', '.join(few)}, so that these stay as they are; for known reasons see "
+                f"warning: no gradient for {', '.join(few)}; what gets none stays as it is. For known reasons see "
                 "bn_one_frozen and gradient_stopped in docs/differences.md"
             )
 

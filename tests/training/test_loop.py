@@ -317,7 +317,9 @@ def test_a_run_says_once_what_it_cannot_train(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(Engine, "without_gradient", ["fc.weight", "a.bias", "b.bias", "c.bias"])
     train(tmp_path)
     (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: "))
-    assert line.startswith("warning: no gradient for fc.weight, a.bias, b.bias, 1 more, so that these stay as they are")
+    assert line.startswith(
+        "warning: no gradient for fc.weight, a.bias, b.bias, 1 more; what gets none stays as it is. "
+    )
 
 
 def test_records_and_files_of_a_run(tmp_path):
