@@ -133,6 +133,10 @@ def compared(engine, batch, step, record, paired):
         terms = np.abs(parts["output_gradient"][layer]).sum() if last == "bias" and layer in parts["output"] else 0.0
         actual = replayed.get(f"gradient/{name}", np.zeros_like(expected))
         enter("gradient", name, expected, actual, max(least, terms))
+    theirs = {name: replayed.get(f"gradient/{name}") for name in paired["arrays"] if name not in arrays}
+    for name, actual in theirs.items():
+        if actual is not None and np.abs(actual).max(initial=0.0) > SAME * least:
+            found.append(["gradient", name, math.inf, f"is missing in {TITLES[FRAMEWORKS[0]]}"])
     statistics = {name: x for name, x in parts["state"].items() if name in paired["arrays"] and is_statistic(name)}
     # The true mean of a channel is zero where batch norm came before.
     least = FLOORS["float64"] * _largest(statistics)

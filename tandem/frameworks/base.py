@@ -6,6 +6,7 @@ A framework is a line in `TITLES` and a folder here with `layers`, `kernels`, `r
 
 import dataclasses
 import importlib
+import socket
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -101,6 +102,7 @@ class Engine(Protocol):
         record: the device settings in force, for the run folder; made by the module's `configure(config)`.
         shapes: canonical name to shape, of all arrays in `state` but the loss scale.
         constants: the names of arrays that are neither trained nor statistics, such as a fixed kernel.
+        without_gradient: the parameters that should be trained, but got no gradient in the last step.
 
     Raises:
         UserError: there is no such device, or the framework does not support the precision on it.
@@ -110,6 +112,7 @@ class Engine(Protocol):
     record: dict
     shapes: dict
     constants: set
+    without_gradient: list
 
     def __init__(
         self, config: Config, num_classes: int, mean: np.ndarray, std: np.ndarray, replicas: Replicas = ALONE
@@ -196,6 +199,20 @@ def not_joined(rank, error):
         f"worker {rank}: cannot join the others ({said}); check that their addresses are right and their ports free, "
         "and that all were started"
     )
+
+
+def check_port(rank, address):
+    """Check that this process, the `rank`-th of its job, could listen at the port of `address`, "host:port".
+
+    Raises:
+        UserError: another process does; or it is no port.
+    """
+    try:
+        with socket.socket() as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what has ended does not keep it
+            listener.bind(("", int(address.rpartition(":")[2])))
+    except (OSError, ValueError, OverflowError) as error:
+        raise not_joined(rank, f"{address}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def check_equal(replicas, facts):

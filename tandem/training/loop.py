@@ -180,6 +180,7 @@ class Run:
                 report(completed=self.step)
                 first, self.warm = not self.warm, True
                 if first:
+                    self._warn_of_untrained()
                     lap()
                     self.laps.clear()
                 last = self.batch == self.steps_per_epoch
@@ -198,6 +199,16 @@ class Run:
                     self._save()
                     saved = started = time.monotonic()
         return True
+
+    def _warn_of_untrained(self):
+        """Say which parameters the last step could not train."""
+        names = self.engine.without_gradient
+        if names:
+            few = names if len(names) < 4 else [*names[:3], f"{len(names) - 3} more"]
+            self._say(
+                f"warning: no gradient for {', '.join(few)}; what gets none stays as it is. For known reasons see "
+                "bn_one_frozen and gradient_stopped in docs/differences.md"
+            )
 
     def _is_asked(self, stop):
         """Whether any process of the job was asked to `stop`: so all do, after the same step."""

@@ -272,3 +272,42 @@ def bn_frozen():
         return tf.keras.layers.BatchNormalization(**constants, **options)
 
     return patch.object(layers, "BatchNorm2D", batch_norm)
+
+
+@enter(
+    THEME,
+    "paddle",
+    "activations",
+    ("gradients", "BatchNorm2D"),
+    paddle=(
+        "On a CPU the gradient's kernel computes the gradients of weight and bias if both are wanted. Where one is "
+        "frozen (`stop_gradient = True`, `trainable=False`) or left out (`weight_attr=False`, `bias_attr=False`, None "
+        "in `F.batch_norm`), the other gets none, in training and in evaluation mode. The optimizer leaves it as it "
+        "is, and there is no error. (On a GPU it was made an error in 2022; nothing was run there.) "
+        "`nn.InstanceNorm2D` is the same; `nn.LayerNorm` and `nn.GroupNorm` are right. "
+        "`ParamAttr(learning_rate=0.0)` freezes one and leaves the other its gradient."
+    ),
+    tensorflow=(
+        "`scale=False` and `center=False` leave one out; `gamma.trainable = False` freezes it. The other is trained."
+    ),
+    tandem=(
+        "Either is trained by itself: Paddle's kernel gets a copy of the frozen one, which takes the gradient that "
+        "nobody reads. Paddle's own layers in your network are left as they are: the certificate shows what they miss, "
+        "and training warns of it."
+    ),
+    sources=(
+        PADDLE + "paddle/phi/kernels/cpu/batch_norm_grad_kernel.cc",
+        PADDLE + "paddle/phi/kernels/cpu/instance_norm_grad_kernel.cc",
+        "https://github.com/PaddlePaddle/Paddle/issues/32331",
+        "https://github.com/PaddlePaddle/Paddle/pull/47634",
+    ),
+    code={
+        "paddle": Code(PADDLE_LAYERS, "_BatchNorm.forward", "one_frozen ="),
+        "tensorflow": Code(TENSORFLOW_LAYERS, "BatchNorm2D.call", "kernels.batch_norm("),
+    },
+)
+def bn_one_frozen():
+    """A batch norm of which one of weight and bias is frozen, and in Paddle both are."""
+    from tandem.frameworks.paddle import layers
+
+    return patch.object(layers.BatchNorm2D, "apart", False)

@@ -81,10 +81,11 @@ def of_layer(entry, traps):
     akin = [trap for trap in traps if trap.shows and _kinship(entry.type, trap.shows[1]) in (0, 1)]
     if entry.settings:
         return [trap.name for trap in akin if trap.setting in entry.settings][:MOST]
-    quantity, what = next(iter(entry.what.items()), (None, ""))
-    if entry.why or quantity not in PHASES:
+    quantity, what = next(iter(entry.what.items()), ("", ""))
+    phase = "gradients" if what.startswith("is missing") else PHASES.get(quantity)
+    if entry.why or phase is None:
         return []
-    first = {"step": 0, "phase": PHASES[quantity], "layer": entry.type, "error": entry.error, "what": what}
+    first = {"step": 0, "phase": phase, "layer": entry.type, "error": entry.error, "what": what}
     return known(first, akin)
 
 
@@ -95,7 +96,7 @@ def kind(first):
         return "stopped"
     if "has the shape" in what:
         return "shape"
-    if what.startswith("only in") or "no gradient in" in what or "is zero everywhere" in what:
+    if what.startswith(("only in", "is missing")) or "no gradient in" in what or "is zero everywhere" in what:
         return "missing"
     return "not finite" if first["error"] is None else "number"
 

@@ -3,7 +3,7 @@
 plain       a convolution at stride 2, batch norm, convolution, LRN, max pool, dropout, flatten and two dense layers
 pools       pools at sizes that do not divide
 averages    a residual block with a shortcut, and a mean over 7x7 pixels, of which 1/49 is no binary fraction
-activations a batch norm whose parameters are frozen, and what has constants of its own; both sides compute Paddle's
+activations a frozen batch norm, one with a frozen weight, and what has constants of its own; both compute Paddle's
 extremes    a batch norm of faint inputs, and logits hundreds apart
 shrinking   three pools that leave no pixel where their sizes are rounded down
 """
@@ -74,11 +74,13 @@ def probes_paddle(num_classes, kind):
         norm = BatchNorm2D(8)
         for parameter in (norm.weight, norm.bias):
             parameter.trainable = False
+        biased = BatchNorm2D(8)
+        biased.weight.trainable = False
         return nn.Sequential(
             ("conv1", Conv2D(3, 8, 3, stride=2, padding=1)),
             ("frozen1", norm),
             ("leaky1", nn.LeakyReLU(0.1)),
-            ("bn2", BatchNorm2D(8)),
+            ("bn2", biased),
             ("hard2", nn.Hardsigmoid()),
             ("bn3", BatchNorm2D(8)),
             ("selu3", nn.SELU()),
@@ -182,12 +184,16 @@ def probes_tensorflow(num_classes, kind):
         def hard_sigmoid(x):
             return tf.clip_by_value(float(np.float32(0.1666667)) * x + 0.5, 0, 1)
 
+        biased = BatchNorm2D(8, name="bn2")
+        biased.build([None, 8, 8, 8])
+        biased.gamma.trainable = False
+
         return keras.Sequential(
             [
                 Conv2D(3, 8, 3, stride=2, padding=1, name="conv1"),
                 BatchNorm2D(8, trainable=False, name="frozen1"),
                 keras.layers.Activation(lambda x: tf.maximum(x, 0.1 * x), name="leaky1"),
-                BatchNorm2D(8, name="bn2"),
+                biased,
                 keras.layers.Activation(hard_sigmoid, name="hard2"),
                 BatchNorm2D(8, name="bn3"),
                 keras.layers.Activation(selu, name="selu3"),

@@ -1,9 +1,10 @@
 """What processes that train together must have in common."""
 
 import hashlib
+import socket
 
 from tandem.core.errors import UserError
-from tandem.frameworks.base import ALONE, Alone, check_equal, not_joined
+from tandem.frameworks.base import ALONE, Alone, check_equal, check_port, not_joined
 
 import numpy as np
 import pytest
@@ -49,3 +50,18 @@ def test_what_a_framework_says_of_a_job_is_one_line():
     error = not_joined(2, RuntimeError("\n\n-----\n  port 4 is in use\nmore\n"))
     assert str(error).startswith("worker 2: cannot join the others (port 4 is in use); ")
     assert str(not_joined(0, KeyError())).startswith("worker 0: cannot join the others (KeyError); ")
+
+
+def test_a_port_in_use_is_one_line():
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        with pytest.raises(UserError) as caught:
+            check_port(0, address)
+    assert str(caught.value).startswith(f"worker 0: cannot join the others ({address}: Address already in use); ")
+    check_port(0, address)
+
+
+@pytest.mark.parametrize("address", ["host", "host:", "host:70000", "host:port"])
+def test_what_is_no_port_is_one_line(address):
+    with pytest.raises(UserError, match=f"worker 0: cannot join the others .{address}: "):
+        check_port(0, address)

@@ -19,6 +19,7 @@ class Engine:
     """Softmax regression by momentum, with the engines' interface. Fails or stops where a test says."""
 
     record = {"version": "0", "device": "cpu"}  # noqa: RUF012
+    without_gradient = ()
     after_step = staticmethod(lambda step: None)
 
     def __init__(self, config, num_classes, mean, std, replicas):

@@ -138,3 +138,12 @@ def test_a_step_that_takes_long_is_spoken_of(tmp_path, capsys, monkeypatch):
     Engine.after_step = staticmethod(lambda step: time.sleep(0.2) if step == 7 else None)
     train(tmp_path, log_period=100, checkpoints={})
     assert "... epoch 2/3  step 1/5 is done, and the work goes on (0 s)" in capsys.readouterr().out
+
+
+def test_a_run_says_once_what_it_cannot_train(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Engine, "without_gradient", ["fc.weight", "a.bias", "b.bias", "c.bias"])
+    train(tmp_path)
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: "))
+    assert line.startswith(
+        "warning: no gradient for fc.weight, a.bias, b.bias, 1 more; what gets none stays as it is. "
+    )

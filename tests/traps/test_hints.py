@@ -1,6 +1,7 @@
 """Hints name what is near a first difference, at most three traps, and nothing where nothing is. No framework loads."""
 
 import dataclasses
+import math
 
 from tandem import traps
 from tandem.certify.replay import Apart
@@ -125,3 +126,11 @@ def test_hints_of_a_layer_that_differs_by_itself(layer, settings, error, why, hi
     entry = Apart("layer", layer, ("layer", layer), error, {"output": f"{error:.1e}"}, settings, why)
     assert traps.of_layer(entry) == hints
     assert traps.of_layer(Apart("layer", layer, entry.theirs, error, entry.what, settings, why, constant=True)) == []
+
+
+def test_a_hint_of_a_layer_that_gets_no_gradient():
+    what = {"gradient of bias": "is missing in Paddle", "running_mean": "2.4e-07"}
+    entry = Apart("bn", "BatchNorm2D", ("bn", "BatchNormalization"), math.inf, what)
+    assert traps.of_layer(entry) == ["bn_one_frozen"]
+    entry.what = {"gradient of bias": "2.0e-01"}
+    assert traps.of_layer(entry) == []

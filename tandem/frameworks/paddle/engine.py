@@ -116,7 +116,9 @@ class Engine(base.Engine):
             elif replicas.count > 1 and isinstance(layer, paddle.nn.layer.norm._BatchNormBase | paddle.nn.BatchNorm):
                 raise UserError(f"network: {name} sees one worker's slice only; use BatchNorm2D or BatchNorm1D, NCHW")
         # Paddle's parameters() also has the statistics of batch norm.
-        self.parameters = [parameter for parameter in self.model.parameters() if parameter.trainable]
+        named = {name: parameter for name, parameter in self.model.named_parameters() if parameter.trainable}
+        self.names, self.parameters = list(named), list(named.values())
+        self.without_gradient = []
         # v = momentum*v + (g + weight_decay*w): paddle/phi/kernels/impl/momentum_kernel_impl.h
         self.optimizer = paddle.optimizer.Momentum(
             learning_rate=config.optimizer.learning_rate,
@@ -194,8 +196,8 @@ class Engine(base.Engine):
         """Take a training step, and return all that it computed."""
         with self._recorded() as record:
             logits, losses, metrics = self._backward(batch, step)
-        parameters = {name: parameter for name, parameter in self.model.named_parameters() if parameter.trainable}
-        gradients = {f"gradient/{name}": parameter.grad for name, parameter in parameters.items()}
+        named = zip(self.names, self.parameters, strict=True)
+        gradients = {f"gradient/{name}": parameter.grad for name, parameter in named}
         gradients = {name: gradient.numpy() for name, gradient in gradients.items() if gradient is not None}
         outputs, of_inputs = record.outputs, _by_name("input", record.inputs) if inputs else {}
         of_outputs = {id(output): output.grad for output in outputs.values()}
@@ -267,8 +269,10 @@ class Engine(base.Engine):
             if self.scaler is not None:
                 loss = self.scaler.scale(loss)  # inside auto_cast: outside, the scaler disables itself
         loss.backward()
+        gradients = dict(zip(self.names, (parameter.grad for parameter in self.parameters), strict=True))
+        self.without_gradient = [name for name, gradient in gradients.items() if gradient is None]
         if self.replicas.count > 1:
-            gradients = [parameter.grad for parameter in self.parameters if parameter.grad is not None]
+            gradients = [gradient for gradient in gradients.values() if gradient is not None]
             for gradient, total in zip(gradients, self.replicas.sum(gradients), strict=True):
                 paddle.assign(total, gradient)
         return logits, losses, metrics
@@ -376,7 +380,7 @@ class Engine(base.Engine):
 
     def _velocity_variables(self):
         velocities = self.optimizer._accumulators["velocity"]
-        named = ((name, parameter) for name, parameter in self.model.named_parameters() if parameter.trainable)
+        named = zip(self.names, self.parameters, strict=True)
         return {f"velocity/{name}": velocities[parameter.name] for name, parameter in named}
 
 

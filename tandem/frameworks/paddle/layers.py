@@ -42,17 +42,29 @@ class Conv2D(nn.Conv2D):
 
 
 class _BatchNorm:
-    """What `BatchNorm2D` and `BatchNorm1D` share."""
+    """What `BatchNorm2D` and `BatchNorm1D` share.
+
+    Attributes:
+        apart: whether weight and bias are each trained or frozen by itself. Paddle's own gives both a gradient or none.
+    """
 
     replicas = ALONE
+    apart = True
 
     def forward(self, x):
         """[N, channels, H, W] or [N, channels] to the same shape."""
-        if self.replicas.count == 1 or not self.training:
-            return nn.layer.norm._BatchNormBase.forward(self, x)  # to_static calls super() without end
-        momentum, epsilon = float(np.float32(self._momentum)), float(np.float32(self._epsilon))
         weight = paddle.ones_like(self._mean) if self.weight is None else self.weight
         bias = paddle.zeros_like(self._mean) if self.bias is None else self.bias
+        one_frozen = self.apart and weight.stop_gradient != bias.stop_gradient
+        if one_frozen:
+            weight, bias = map(_with_gradient, (weight, bias))
+        if self.replicas.count == 1 or not self.training:
+            if not one_frozen:
+                return nn.layer.norm._BatchNormBase.forward(self, x)  # to_static calls super() without end
+            return F.batch_norm(
+                x, self._mean, self._variance, weight, bias, self.training, self._momentum, self._epsilon
+            )
+        momentum, epsilon = float(np.float32(self._momentum)), float(np.float32(self._epsilon))
         y, mean, variance = replicas.batch_norm(x, weight, bias, epsilon, self.replicas)
         with paddle.no_grad():
             for running, batch in ((self._mean, mean), (self._variance, variance)):
@@ -84,6 +96,15 @@ class BatchNorm(nn.BatchNorm):
     def __call__(self, x):
         """Normalise, then activate."""
         return self.activation(super().__call__(x))
+
+
+def _with_gradient(parameter):
+    """`parameter`; where it is frozen, a copy that takes a gradient, which nobody reads."""
+    if not parameter.stop_gradient:
+        return parameter
+    copy = parameter.detach()
+    copy.stop_gradient = False
+    return copy
 
 
 class MaxPool2D(nn.Layer):
@@ -182,7 +203,7 @@ def adopt(layer, shared=False):
         layer.__class__ = AdaptiveAvgPool2D
     norm = {nn.BatchNorm1D: BatchNorm1D, nn.BatchNorm2D: BatchNorm2D}.get(type(layer))
     if shared and norm and layer._use_global_stats is None and layer._data_format in ("NCL", "NC", "NCHW"):
-        layer.__class__ = norm
+        layer.__class__, layer.apart = norm, False  # as it is in one process
 
 
 def dropout_mask(key, shape, rate, first=0):

@@ -28,6 +28,8 @@ class Replicas(base.Replicas):
         if device == "cpu":
             os.environ["PADDLE_DISTRI_BACKEND"] = "gloo"  # also where this Paddle could do GPUs
         self.rank, self.count = environment.place_in_job("paddle")
+        if self.rank == 0 and (address := _master()):
+            base.check_port(0, address)  # where it is taken, Paddle aborts
         try:
             paddle.distributed.init_parallel_env()
         except Exception as error:  # Paddle raises many kinds
@@ -97,6 +99,14 @@ class _BatchNorm(paddle.autograd.PyLayer):
         )
         gradients = (of_x - through).astype(gradient.dtype), of_weight, of_bias
         return tuple(None if fixed else gradient for fixed, gradient in zip(ctx.fixed, gradients, strict=True))
+
+
+def _master():
+    """The address at which the first process waits for the others, where the environment tells one: as Paddle does."""
+    host, port, master, endpoints = (
+        os.environ.get(name, "") for name in ("MASTER_ADDR", "MASTER_PORT", "PADDLE_MASTER", "PADDLE_TRAINER_ENDPOINTS")
+    )
+    return f"{host}:{port}" if host and port else master or endpoints.partition(",")[0]
 
 
 def _moments(x, like):

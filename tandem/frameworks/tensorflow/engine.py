@@ -120,6 +120,7 @@ class Engine(base.Engine):
                 raise UserError(f"network: {name} sees one worker's slice only; use BatchNormalization, channels last")
         self.arrays = arrays_of(self.model)
         self.parameters = self.model.trainable_variables
+        self.without_gradient = []
         self.velocities = [tf.Variable(tf.zeros_like(parameter.value)) for parameter in self.parameters]
         self.tape = None  # that `trace` records with
         self.loss_scale = self.good_steps = None
@@ -150,7 +151,7 @@ class Engine(base.Engine):
 
         self.groups = partial(state.grouped, config.optimizer)
         self._read_names()
-        fixed = {name for name, (variable, layer) in self.arrays.items() if layer.trainable > variable.trainable}
+        fixed = {name for name, held in self.arrays.items() if _is_fixed(*held)}
         self.constants = {name for name in fixed if not state.is_statistic(name)}
         drawn = [name for name in self.arrays if name not in self.constants]
         weights = initial_state({name: self.shapes[name] for name in drawn}, config.seed)
@@ -276,6 +277,8 @@ class Engine(base.Engine):
                 loss *= self.loss_scale
         self.tape = None
         gradients, of_outputs = tape.gradient(loss, [self.parameters, outputs or {}])
+        named = zip(map(self._name, self.parameters), gradients, strict=True)
+        self.without_gradient = [name for name, gradient in named if gradient is None]
         totals = iter(self.replicas.sum([gradient for gradient in gradients if gradient is not None]))
         gradients = [None if gradient is None else next(totals) for gradient in gradients]
         return logits, losses, metrics, gradients, of_outputs
@@ -447,6 +450,12 @@ def arrays_of(model):
         name = state.unused(".".join(filter(None, [name, CANONICAL.get(last, last)])), arrays)
         arrays[name] = variable, layer
     return arrays
+
+
+def _is_fixed(variable, layer):
+    """Whether a `layer` has made a `variable` of its own that is never trained; one that was frozen later is not."""
+    made_for_training = any(variable is one for one in layer._trainable_variables)
+    return layer.trainable and not variable.trainable and not made_for_training
 
 
 def _by_name(what, outputs, tensors=None):
