@@ -5,7 +5,7 @@ import math
 
 import data_utils
 from tandem.core.random import random_bits
-from tandem.data.images import Dataset
+from tandem.data.images import Dataset, load_dataset
 
 import numpy as np
 
@@ -41,6 +41,24 @@ def drawn_state(state, seed, step):
             value = np.where(uniform < 0, -0.25, 0.25) + uniform
         drawn[name] = value.astype(np.float32).astype(array.dtype)
     return drawn
+
+
+def images_at_hand(data, seed):
+    """The images of `data`, the settings of a config's `data:`; random pixels in place of a CIFAR-10 that is not here.
+
+    Nothing is downloaded. Of a network for images of another size than CIFAR-10's, they are random, too.
+
+    Returns:
+        A `Dataset`; and why its images are random, in words, or an empty text.
+
+    Raises:
+        UserError: as `load_dataset`.
+    """
+    here = data.archive or not data_utils.missing_files(data.directory)
+    if data.source != "cifar10" or (here and data.image_size == CIFAR_SIZE):
+        return load_dataset(data, seed), ""
+    of_size = "here: see data.directory" if data.image_size == CIFAR_SIZE else f"of {data.image_size} pixels"
+    return drawn_images(seed, data.image_size), f"The images are random pixels, since CIFAR-10 is not {of_size}"
 
 
 def drawn_images(seed, size):

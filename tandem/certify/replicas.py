@@ -13,9 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-import data_utils
 from tandem import traps
-from tandem.certify.drawn import LATE, drawn_images, drawn_state
+from tandem.certify.drawn import LATE, drawn_state, images_at_hand
 from tandem.certify.sameness import STATE_KINDS, SUMS, compare, of_kind
 from tandem.certify.steps import LEARNING_RATES
 from tandem.config.load import check_config
@@ -23,7 +22,7 @@ from tandem.core import files
 from tandem.core.errors import UserError
 from tandem.core.initial_weights import WHITENING_IMAGES, initialise
 from tandem.data.batches import Batch, training_batches
-from tandem.data.images import fill_color, load_dataset, normalization
+from tandem.data.images import fill_color, normalization
 from tandem.frameworks.base import FRAMEWORKS, TITLES, load_engine
 from tandem.frameworks.jobs import Job, JobFailed, stay_in_touch
 
@@ -82,9 +81,7 @@ def try_traps(settings, count, names, state=None, pythons=None):
         UserError: see `certify_workers`.
     """
     settings = check_config({**settings.model_dump(mode="json"), "precision": "float64"}, "certificate")
-    data = settings.data
-    available = data.source != "cifar10" or data.archive or Path(data.directory, data_utils.FOLDER).is_dir()
-    dataset = load_dataset(data, settings.seed) if available else drawn_images(settings.seed)
+    dataset, _ = images_at_hand(settings.data, settings.seed)
     found = {}
     with tempfile.TemporaryDirectory(prefix="tandem-") as folder:
         folder = Path(folder)

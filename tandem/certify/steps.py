@@ -13,9 +13,8 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-import data_utils
 from tandem.certify.certificate import BACKWARD, TOLERANCES, Certificate
-from tandem.certify.drawn import CIFAR_SIZE, LATE, drawn_images, drawn_state
+from tandem.certify.drawn import LATE, drawn_state, images_at_hand
 from tandem.certify.pairing import check_names, pair
 from tandem.certify.replay import judged
 from tandem.certify.sameness import STATE_KINDS, SUMS, compare, of_kind
@@ -27,7 +26,7 @@ from tandem.core.machine import available_memory
 from tandem.core.paths import ROOT
 from tandem.core.random import random_bits
 from tandem.data.batches import Batch, training_batches
-from tandem.data.images import fill_color, load_dataset, normalization
+from tandem.data.images import fill_color, normalization
 from tandem.frameworks.base import FRAMEWORKS, TITLES
 from tandem.frameworks.workers import WorkerStopped
 
@@ -85,7 +84,7 @@ def certify(
 
     Args:
         network: its name in the certificate.
-        settings: a `tandem.config.schema.Config`. If its CIFAR-10 is not on the disk, see `drawn_images`.
+        settings: a `tandem.config.schema.Config`. If its CIFAR-10 is not on the disk, see `images_at_hand`.
         workers: a `tandem.frameworks.workers.Workers`.
         steps: training steps from the initial state, by default `STEPS` or fewer. `DRAWN_STEPS` more follow.
         batch_size: images in a step.
@@ -100,9 +99,6 @@ def certify(
     """
     started = time.monotonic()
     values = settings.model_dump(mode="json")
-    data = values["data"]
-    here = data["archive"] or not data_utils.missing_files(data["directory"])
-    available = data["source"] != "cifar10" or (here and data["image_size"] == CIFAR_SIZE)
     values |= {"precision": precision, "batch_size": batch_size}
     trained_precision, trained_size = settings.precision, settings.batch_size
     settings = check_config(values, str(network))
@@ -116,12 +112,9 @@ def certify(
         machine=platform.platform(),
         sources=_sources(settings.network),
     )
-    if available:
-        dataset = load_dataset(settings.data, settings.seed)
-    else:
-        dataset = drawn_images(settings.seed, data["image_size"])
-        of_size = "here: see data.directory" if data["image_size"] == CIFAR_SIZE else f"of {data['image_size']} pixels"
-        certificate.notes.append(f"The images are random pixels, since CIFAR-10 is not {of_size}")
+    dataset, why_random = images_at_hand(settings.data, settings.seed)
+    if why_random:
+        certificate.notes.append(why_random)
     mean, std = normalization(dataset.train.images, settings.data.normalization)
     files.write_arrays(workers.folder / "preprocessing", {"mean": mean, "std": std})
     files.write_arrays(workers.folder / "images", {"images": dataset.train.images[:WHITENING_IMAGES]})

@@ -60,6 +60,7 @@ def certify(
         from tandem.certify.pairing import read_names
         from tandem.certify.steps import STEPS, WORKER, certify
         from tandem.certify.subject import subject
+        from tandem.core import files
         from tandem.frameworks.workers import Workers
 
         from rich.console import Console
@@ -67,6 +68,8 @@ def certify(
     console = Console(highlight=False, markup=False, soft_wrap=True)
     overrides = [*with_network(override, own), *([f"device={device}"] if device else [])]
     settings, state = subject(network, overrides)
+    folder = output or Path("certificates", Path(network).stem)
+    files.check_folder(folder)
     with (
         at_work("certifying", (steps or STEPS) + DRAWN_STEPS) as report_steps,
         Workers(WORKER, interpreters(python_paddle, python_tensorflow)) as workers,
@@ -82,7 +85,6 @@ def certify(
             report=report_steps,
             names=names and read_names(names),
         )
-    folder = output or Path("certificates", Path(network).stem)
     report.save(certificate, folder, overrides)
     if show_pairing and certificate.pairing is not None:
         console.print(report.pairing_table(certificate))

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import sys
 from enum import StrEnum
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Annotated
 
 from tandem.core.errors import UserError, escaped
+from tandem.core.paths import expanded
 from tandem.core.patience import company
 from tandem.core.signals import ended_by_exception
 
@@ -51,6 +53,7 @@ def run(app):
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  until the process ends
     try:
         with ended_by_exception() as came:
+            sys.argv[1:] = map(_argument, sys.argv[1:])
             app()
     except BaseException as error:
         if came:
@@ -64,6 +67,18 @@ def run(app):
             raise
         print(f"error: {said}", file=sys.stderr)
         sys.exit(2)
+
+
+def _argument(text):
+    """An argument as its user meant it: a shell leaves the ~ of --output=~/here alone.
+
+    Raises:
+        UserError: it is empty, which a path would take for the current folder.
+    """
+    if not text:
+        raise UserError("an argument is empty; is a variable of your shell not set?")
+    option, path = re.fullmatch(r"(--[\w-]+=)?(.*)", text, re.DOTALL).groups()
+    return f"{option or ''}{expanded(path) if path.startswith('~') else path}"
 
 
 def _end_by(number):

@@ -8,8 +8,7 @@ import dataclasses
 import os
 from pathlib import Path
 
-import data_utils
-from tandem.certify.drawn import CIFAR_SIZE
+from tandem.certify.drawn import images_at_hand
 from tandem.certify.pairing import check_names, pair
 from tandem.certify.replay import CONSTANT, judged
 from tandem.certify.sameness import relative_error
@@ -17,8 +16,7 @@ from tandem.certify.subject import subject
 from tandem.config.load import check_config
 from tandem.core import files
 from tandem.core.errors import UserError
-from tandem.core.random import random_bits
-from tandem.data.images import load_dataset, normalization
+from tandem.data.images import normalization
 from tandem.frameworks.base import FRAMEWORKS, TITLES
 from tandem.use.convert import check_target, count_classes
 
@@ -151,16 +149,9 @@ def _framework(path):
 
 
 def _write_images(workers, settings):
-    """Give both the same images: those of the config's data, but random pixels for a CIFAR-10 that is not at hand."""
-    data = settings.data
-    at_hand = data.image_size == CIFAR_SIZE and (data.archive or not data_utils.missing_files(data.directory))
-    if data.source == "cifar10" and not at_hand:  # not there, or to be resized in whole
-        shape = (IMAGES, 3, data.image_size, data.image_size)
-        pixels = random_bits(settings.seed, "certificate images", 0, 0, shape) >> np.uint64(56)
-        images = pixels.astype(np.uint8)
-    else:
-        images = load_dataset(data, settings.seed).train.images
-    mean, std = normalization(images, data.normalization)
+    """Give both the same images, and what they are normalised by."""
+    images = images_at_hand(settings.data, settings.seed)[0].train.images
+    mean, std = normalization(images, settings.data.normalization)
     files.write_arrays(workers.folder / "preprocessing", {"mean": mean, "std": std})
     files.write_arrays(workers.folder / "images", {"images": images[:IMAGES]})
     labels = np.zeros(len(images[:IMAGES]), np.int64)

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Annotated
 
 from tandem.commands import cli
 from tandem.config.load import find_config, load_config, overridden
@@ -11,6 +12,7 @@ from tandem.core.errors import UserError
 from tandem.core.paths import ROOT
 
 import pytest
+import typer
 
 PAIRS = ("alexnet", "vgg", "resnet_cifar", "resnet_fast", "lenet")
 CLASSES = {"se_resnext_fluid": "paddle", "se_resnext_tensorflow": "tensorflow"}
@@ -31,6 +33,24 @@ def test_a_user_error_is_one_line_and_exit_code_2(capsys):
         sys.argv = before
     assert stopped.value.code == 2
     assert capsys.readouterr() == ("", "error: my.yaml: epochs: bad value; use a number\n")
+
+
+@pytest.mark.parametrize("argument", ["~/here", "--output=~/here", ""])
+def test_an_argument_means_what_its_user_meant(capsys, monkeypatch, argument):
+    def show(file: Annotated[Path | None, typer.Argument()] = None, output: Path | None = None):
+        print(output or file)
+
+    app = cli.make_app()
+    app.command()(show)
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setattr(sys, "argv", ["x", argument])
+    with pytest.raises(SystemExit) as stopped:
+        cli.run(app)
+    if argument:
+        assert (stopped.value.code, capsys.readouterr().out) == (0, "/home/me/here\n")
+    else:
+        assert stopped.value.code == 2
+        assert capsys.readouterr().err == "error: an argument is empty; is a variable of your shell not set?\n"
 
 
 @pytest.mark.parametrize("file", ["mynet.py", "my net: #1.py", '"quoted".py', "猫.py"])
