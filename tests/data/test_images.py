@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from datasets import fails, save, settings_for, synthetic
 from PIL import Image
+from sklearn.datasets import load_digits
 
 
 def test_normalization_per_channel():
@@ -63,6 +64,13 @@ def test_digits():
     assert sum(counts).sum() == 1797
     np.testing.assert_array_equal(counts[1], sum(counts) // 5)
     assert load_dataset(settings_for("digits", image_size=28), 0).test.images.shape[2:] == (28, 28)
+    # In their own size they are what scikit-learn has, whose file is read without it.
+    small, known = load_dataset(settings_for("digits", image_size=8), 0), load_digits()
+    for label in range(10):
+        images = np.rint(known.images[known.target == label] * (255 / 16))
+        is_test = np.arange(len(images)) % 5 == 4
+        for split, chosen in ((small.train, ~is_test), (small.test, is_test)):
+            np.testing.assert_array_equal(split.images[split.labels == label, 0], images[chosen])
 
 
 def test_folder_with_train_and_test(tmp_path):
