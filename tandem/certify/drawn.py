@@ -61,6 +61,15 @@ def images_at_hand(data, seed):
     return drawn_images(seed, data.image_size), f"The images are random pixels, since CIFAR-10 is not {of_size}"
 
 
+def without_flat_parts(batch, seed, step):
+    """`batch`, each pixel changed by at most one level. Photographs have flat parts, and padding is one.
+
+    There the elements of a max pool are equal but for rounding, so right twins may take another: see `drawn_images`.
+    """
+    change = (random_bits(seed, "certificate noise", 0, step, batch.images.shape) % np.uint64(3)).astype(np.int16) - 1
+    return batch._replace(images=np.clip(batch.images + change, 0, 255).astype(np.uint8))
+
+
 def drawn_images(seed, size):
     """Random pixels in place of CIFAR-10, of `size` pixels, a `Dataset`.
 

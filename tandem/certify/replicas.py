@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from tandem import traps
-from tandem.certify.drawn import LATE, drawn_state, images_at_hand
+from tandem.certify.drawn import LATE, drawn_state, images_at_hand, without_flat_parts
 from tandem.certify.sameness import STATE_KINDS, SUMS, compare, of_kind
 from tandem.certify.steps import LEARNING_RATES
 from tandem.config.load import check_config
@@ -148,7 +148,7 @@ def _write(folder, settings, dataset, count, state, names):
         size = several[step % len(several)]
         fill = fill_color(train.images)
         batch = next(training_batches(train, size, seed, step, settings.data.augmentation, fill))
-        files.write_arrays(folder / f"batch-{step}", _arrays(batch))
+        files.write_arrays(folder / f"batch-{step}", _arrays(without_flat_parts(batch, seed, step)))
     for size in EVALUATED:
         files.write_arrays(folder / f"evaluated-{size}", _arrays(Batch(train.images[:size], train.labels[:size])))
     job = {

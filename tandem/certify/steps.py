@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tandem.certify.certificate import BACKWARD, TOLERANCES, Certificate
-from tandem.certify.drawn import LATE, drawn_state, images_at_hand
+from tandem.certify.drawn import LATE, drawn_state, images_at_hand, without_flat_parts
 from tandem.certify.pairing import check_names, pair
 from tandem.certify.replay import judged
 from tandem.certify.sameness import STATE_KINDS, SUMS, compare, of_kind
@@ -335,10 +335,12 @@ def _write_batch(workers, batch):
 
 
 def _batches(settings, split):
-    """Training batches as the training loop makes them, epoch after epoch."""
-    fill = fill_color(split.images)
+    """Training batches as the training loop makes them, epoch after epoch, but for `without_flat_parts`."""
+    fill, numbers = fill_color(split.images), itertools.count()
     for epoch in itertools.count():
-        yield from training_batches(split, settings.batch_size, settings.seed, epoch, settings.data.augmentation, fill)
+        augmentation = settings.data.augmentation
+        for batch in training_batches(split, settings.batch_size, settings.seed, epoch, augmentation, fill):
+            yield without_flat_parts(batch, settings.seed, next(numbers))
 
 
 def _sources(network):
