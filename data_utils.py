@@ -140,6 +140,23 @@ class _DownloadBar:
         self.bars.stop_task(self.task)
 
 
+def _why(error: Exception) -> str:
+    """Why a mirror serves nothing, as pooch raises it, in words."""
+    import requests
+
+    if isinstance(error, requests.HTTPError):
+        return f"answers {error.response.status_code} {error.response.reason}"
+    if isinstance(error, requests.Timeout):
+        return "does not answer"
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return "breaks off"
+    if isinstance(error, requests.ConnectionError):
+        return "cannot be reached"
+    if isinstance(error, ValueError) and "hash" in str(error):
+        return "serves another file: its md5 is not the published one"
+    return f"fails: {textwrap.shorten(str(error), 150)}"
+
+
 def _fetch(mirrors: Iterable[str], folder: Path, missing: list[str], temporary: str) -> Path:
     """Download the published archive into `temporary`, from the first mirror that serves all of it.
 
@@ -160,7 +177,7 @@ def _fetch(mirrors: Iterable[str], folder: Path, missing: list[str], temporary: 
                 name, md5 = "cifar-10-python.tar.gz", f"md5:{ARCHIVE_MD5}"
                 return Path(pooch.retrieve(url, md5, name, temporary, downloader=downloader))
             except (OSError, ValueError) as error:  # no answer, an error status, a lost connection; a wrong md5
-                failures.append(f"{url}: {textwrap.shorten(str(error), 150)}")
+                failures.append(f"{url} {_why(error)}")
     raise UserError(
         f"data.mirrors: no mirror serves CIFAR-10 ({'; '.join(failures)}), and {folder.resolve()} lacks "
         f"{_listed(missing)}; set data.archive to a local copy, data.directory to where {FOLDER} is, "

@@ -52,10 +52,30 @@ def read_json(model, text, origin):
         raise UserError(f"{origin}: {wrong(error)}; use another") from error
 
 
+_TYPES = {
+    "bool_type": "should be true or false",
+    "dict_type": "should be a map",
+    "extra_forbidden": "is not known",
+    "finite_number": "should be finite",
+    "float_type": "should be a number",
+    "int_type": "should be a whole number",
+    "model_type": "should be a map",
+    "string_type": "should be text",
+    "tuple_type": "should be a list",
+}
+"""By the type of pydantic's error, what it means where its own message speaks of Python."""
+
+
 def wrong(error, what="its metadata"):
     """In words, the first of the faults that a `ValidationError` lists, in `what` is read."""
     first = error.errors()[0]
-    key = ".".join(map(str, first["loc"]))
-    if first["type"] == "missing":
+    key, kind = ".".join(map(str, first["loc"])), first["type"]
+    if kind == "missing":
         return f"{what} has no {key}"
-    return f"{what} is wrong ({key + ': ' if key else ''}{first['msg'].removeprefix('Value error, ')})"
+    if kind == "union_tag_not_found":
+        return f"{what} has no {first['ctx']['discriminator'].strip(chr(39))}"
+    if kind == "json_invalid":
+        said = "is nested too deep" if "recursion" in first["msg"] else "is no JSON"
+    else:
+        said = _TYPES.get(kind, first["msg"].removeprefix("Value error, ").removeprefix("Input "))
+    return f"{what} is wrong ({key}: {said})" if key else f"{what} is wrong (it {said})"

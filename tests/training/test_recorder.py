@@ -26,11 +26,11 @@ def test_a_folder_is_taken_while_it_is_recorded_in(tmp_path):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("{", "Invalid JSON"),
-        ("[" * 9_000, "Invalid JSON: recursion limit"),
+        ("{", "it is no JSON"),
+        ("[" * 9_000, "it is nested too deep"),
         ("x" * LONGEST, "is longer than 10,000 bytes"),
-        ("[]", "should be an object"),
-        ("{}", "'kind'"),
+        ("[]", "should be a map"),
+        ("{}", "the record has no kind"),
         (json.dumps(records.steps(loss=float("nan"))), "loss: .*finite"),
         (json.dumps(records.steps()).replace("0.5", "1e400"), "finite"),
         (json.dumps(records.steps(epoch=-1)), "epoch: "),
