@@ -11,6 +11,7 @@ import json
 import math
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from tandem import traps
@@ -168,28 +169,38 @@ class _Comparison:
     """The steps of `engine`, and where `one` is given its own, each from the same state.
 
     Attributes:
+        mark: what the names of files begin with by which the worker that has `one` tells the others that it is done.
         state: the state after the last step, by name; it is that of `engine`.
         phases, first: see `certify_workers`.
     """
 
-    def __init__(self, engine, one):
-        self.engine, self.one = engine, one
+    def __init__(self, engine, one, mark):
+        self.engine, self.one, self.mark = engine, one, mark
         self.state = engine.state()
         self.phases, self.first = {}, None
+        self.taken = 0
 
     def take(self, step, phase, method, *arguments):
         """Have both run a `method` that returns sums, from `state`; compare the sums and the states after it."""
-        ends = []
-        for engine in (self.one, self.engine) if self.one is not None else (self.engine,):
-            engine.load_state(self.state, "state")
-            sums = getattr(engine, method)(*arguments).numpy()
-            ends.append((dict(zip(SUMS, sums, strict=True)), engine.state()))
-        self.state = ends[-1][1]
+        self.taken += 1
+        done = Path(f"{self.mark}-{self.taken}")
         if self.one is not None:
-            sums, states = ({"one process": a, "workers": b} for a, b in zip(*ends, strict=True))
+            alone = self._run(self.one, method, arguments)
+            done.touch()
+        while not done.exists():  # not in the sum: gloo waits for 30 seconds at most
+            time.sleep(0.01)
+        together = self._run(self.engine, method, arguments)
+        self.state = together[1]
+        if self.one is not None:
+            sums, states = ({"one process": a, "workers": b} for a, b in zip(alone, together, strict=True))
             self._enter(step, f"{phase}: loss and hits", sums)
             for kind in STATE_KINDS:
                 self._enter(step, f"{phase}: {kind}", of_kind(states, kind))
+
+    def _run(self, engine, method, arguments):
+        engine.load_state(self.state, "state")
+        sums = getattr(engine, method)(*arguments).numpy()
+        return dict(zip(SUMS, sums, strict=True)), engine.state()
 
     def _enter(self, step, phase, sides):
         for difference in compare(sides, phase):
@@ -228,7 +239,8 @@ def main(framework, folder):
                 )
             else:
                 initialise(engine, settings, files.read_arrays(folder / "images")["images"], **preprocessing)
-            end = _take_steps(_Comparison(engine, one), folder, settings, few=bool(job["traps"]))
+            comparison = _Comparison(engine, one, folder / f"{framework}-alone-{trap}")
+            end = _take_steps(comparison, folder, settings, few=bool(job["traps"]))
         _end(folder, framework, replicas.rank, trap).write_text(json.dumps(end))
 
 

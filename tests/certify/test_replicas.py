@@ -4,6 +4,7 @@ A framework's own batch norm, too. What workers do wrong, tests/traps/test_traps
 """
 
 import types
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 from tandem.certify import replicas
@@ -102,9 +103,21 @@ class Counted:
         return types.SimpleNamespace(numpy=lambda: sums)
 
 
+def test_the_others_wait_for_the_step_of_one_process_before_theirs(tmp_path):
+    """A sum waits for 30 seconds at most, and that step may take longer."""
+    first = replicas._Comparison(Counted(1.0), Counted(1.0), tmp_path / "mark")
+    other = replicas._Comparison(Counted(1.0), None, tmp_path / "mark")
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(other.take, 0, "training", "train_step", None, 0.1, 0)
+        assert wait([waiting], timeout=0.1).not_done
+        first.take(0, "training", "train_step", None, 0.1, 0)
+        waiting.result()
+    assert other.state.keys() == first.state.keys() and not other.phases
+
+
 @pytest.mark.parametrize(("amount", "error"), [(1.0, 0.0), (1.5, 0.5), (np.nan, None)])
-def test_what_workers_compute_otherwise_is_found(amount, error):
-    comparison = replicas._Comparison(Counted(amount), Counted(1.0))
+def test_what_workers_compute_otherwise_is_found(amount, error, tmp_path):
+    comparison = replicas._Comparison(Counted(amount), Counted(1.0), tmp_path / "mark")
     for step in range(2):
         comparison.take(step, "training", "train_step", None, 0.1, step)
         if not np.isfinite(amount):
