@@ -193,7 +193,7 @@ LAYERS = {
     "relu6": (1, "layer outputs", "relu1"),  # from the drawn state on
     "bias_added_twice": (1, "layer outputs", "fc1"),  # at first it is zero
     "odd_batches": (0, "layer outputs", "relu2"),
-    "red_and_blue_exchanged": (1, "layer outputs", "conv1"),  # digits are grey
+    "red_and_blue_exchanged": (0, "layer outputs", "conv1"),
     "gradient_halved": (0, "output gradients", "relu2"),
 }
 """Mistakes of a network: the step, the phase and the place where each first shows."""
