@@ -26,10 +26,13 @@ def test_what_was_only_asked_to_stop_is_not_killed_for_taking_long(goes_on, code
     assert finished.returncode == code and (b"Ended" in finished.stderr) == bool(code)
 
 
-def test_a_second_signal_kills_though_native_code_goes_on():
+def test_what_goes_on_in_native_code_is_killed():
     """Such as the first step's compilation: Python then calls no handler."""
+    # The other thread has its turn, and tells that it is so, only when the native code lets go of Python's lock.
+    tell = "begun = threading.Event(); sys.setswitchinterval(1000)"
+    tell += "; threading.Thread(target=lambda: (begun.wait(), print(flush=True))).start(); begun.set()"
     native = "hashlib.pbkdf2_hmac('sha256', b'', b'', 2**31 - 1)"
-    code = f"import hashlib{BEGIN}    print(flush=True)\n    {native}"
+    code = f"import hashlib, sys, threading{BEGIN}    {tell}; {native}"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
         process.stdout.readline()
         process.terminate()
