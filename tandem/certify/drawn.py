@@ -76,6 +76,10 @@ def drawn_images(seed, size):
     Grey or flat images would not do: where elements of a max pool are equal but for rounding, or a channel is constant,
     right twins differ.
     """
-    pixels = random_bits(seed, "certificate images", 0, 0, (500, 3, size, size)) >> np.uint64(56)
-    split = data_utils.Split(pixels.astype(np.uint8), np.arange(500) % data_utils.CLASSES)
+    split = data_utils.Split(drawn_pixels(seed, 0, (500, 3, size, size)), np.arange(500) % data_utils.CLASSES)
     return Dataset(split, None, split, tuple(map(str, range(data_utils.CLASSES))))
+
+
+def drawn_pixels(seed, step, shape):
+    """Random pixels for the images of `step`: uint8, of `shape`."""
+    return (random_bits(seed, "certificate images", 0, step, shape) >> np.uint64(56)).astype(np.uint8)

@@ -322,9 +322,8 @@ def _pairing(first, second, found):
             if layer.name in partner:
                 arrays.append(f"{partner[layer.name]}.{array}")
             else:
-                alone.setdefault(layer.name or "the network itself", [layer.type]).append(
-                    str(list(layer.arrays[array]))
-                )
+                told = alone.setdefault(layer.name or "the network itself", [layer.type])
+                told.append(str(list(layer.arrays[array])))
         pairing.alone[framework] = {name: f"{kind} {', '.join(shapes)}" for name, (kind, *shapes) in alone.items()}
         pairing.alone_arrays[framework] = arrays
         bare = (layer for name, layer in layers.items() if name not in partner and not layer.arrays)
@@ -340,10 +339,9 @@ def _full(layer, array):
 def _elsewhere(ours, theirs):
     """Of the arrays without a partner, those that layers of another make hold: pairs of the same shape.
 
-    Of several, those with the same name, and then in order.
-
     A parameter of a block on one side, such as a scale of its channels, is that of a layer of one's own on the other. A
-    separable convolution is one layer in Keras, and two in Paddle.
+    separable convolution is one layer in Keras, and two in Paddle. Of several of one shape, those with the same name
+    pair off first, and then in order.
     """
     alike = {}
     for side, arrays in enumerate((ours, theirs)):

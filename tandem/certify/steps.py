@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from tandem.certify.certificate import BACKWARD, TOLERANCES, Certificate
-from tandem.certify.drawn import LATE, drawn_state, images_at_hand, without_flat_parts
+from tandem.certify.drawn import LATE, drawn_pixels, drawn_state, images_at_hand, without_flat_parts
 from tandem.certify.pairing import check_names, pair
 from tandem.certify.replay import judged
 from tandem.certify.sameness import STATE_KINDS, SUMS, compare, of_kind
@@ -24,7 +24,6 @@ from tandem.core.errors import UserError
 from tandem.core.initial_weights import WHITENING_IMAGES
 from tandem.core.machine import available_memory
 from tandem.core.paths import ROOT
-from tandem.core.random import random_bits
 from tandem.data.batches import Batch, training_batches
 from tandem.data.images import fill_color, normalization
 from tandem.frameworks.base import FRAMEWORKS, TITLES
@@ -202,8 +201,8 @@ def _replay(certificate, workers, settings, dataset, calls):
         certificate.apart = judged(workers.ask("replay", step=step)[FRAMEWORKS[1]], calls, certificate.pairing)
         if certificate.apart or not first["phase"].startswith("evaluation: "):
             break
-    random = workers.ask("repeat", learning_rate=settings.optimizer.learning_rate, step=workers.step or 0)
-    certificate.notes += [f"{TITLES[framework]} {DRAWS}" for framework, differs in random.items() if differs]
+    draws = workers.ask("repeat", learning_rate=settings.optimizer.learning_rate, step=workers.step or 0)
+    certificate.notes += [f"{TITLES[framework]} {DRAWS}" for framework, differs in draws.items() if differs]
     if certificate.apart:
         own = any(does in first["phase"] for does in (" trains: ", " evaluates: "))
         explained = first["phase"] != "images" and not own and all(entry.constant for entry in certificate.apart)
@@ -240,8 +239,7 @@ def _take_steps(certificate, workers, settings, dataset, trained_precision, hurr
         batch = next(batches)
         size = len(batch.labels)
         if drawn:  # not grey, as digits are
-            pixels = random_bits(settings.seed, "certificate images", 0, step, batch.images.shape) >> np.uint64(56)
-            batch = batch._replace(images=pixels.astype(np.uint8))
+            batch = batch._replace(images=drawn_pixels(settings.seed, step, batch.images.shape))
         # All classes, one after the other: images are as the loop makes them, labels need not be true.
         _write_batch(workers, batch._replace(labels=(step * size + np.arange(size)) % classes))
         workers.ask("load")
